@@ -1,8 +1,8 @@
 """CPU time of the drift process per row, by part of the work, and its memory after 1e5 to 1e7 rows.
 
 One thread, rows of ten features, without Kafka. The rows are created outside the measured time. The core is
-the work for each row with a reference: it is binned, counted, ranked and bet on. A gathering worker decodes
-JSON and writes slices; the evaluating process reads them, joins their records in order and runs the core.
+the work for each row with a reference: it is binned, counted, ranked and bet on. Before it, records are
+decoded from JSON; the core runs when the engine advances over them, in order.
 """
 
 import dataclasses
@@ -19,8 +19,7 @@ from services.drift import evaluator
 from services.drift.binning.binning import PredictionRows
 from services.drift.engine import Engine, starting_state
 from services.drift.evaluator import Evaluator
-from services.drift.gathered_slices import Slicer
-from services.drift.monitored_model import SNAPSHOTS, GatheredSource
+from services.drift.monitored_model import SNAPSHOTS
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.monitoring.label_join import JoinTotals
@@ -28,10 +27,10 @@ from services.monitoring.prediction_decoder import PredictionDecoder
 from services.retraining import reference
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, garbage, records
-from streams.inputs import LABEL, PREDICTION, PartitionKey
+from streams.inputs import LABEL, PartitionKey
 
 LONG_ROWS = (100_000, 1_000_000, 10_000_000)
-ROLE_ROWS = 100_000
+PART_ROWS = 100_000
 SLICE_ROWS = 2000
 POOL_ROWS = 20_000
 NUMBERS, CATEGORIES = 8, 2
@@ -56,7 +55,7 @@ def main() -> None:
     garbage.settle()  # as the process does
     measures: dict[str, dict[str, Figures]] = {
         "binned, counted, ranked and bet on": dict(_core(LONG_ROWS)),
-        "by role": _roles(),
+        "by part": _parts(),
     }
     report.write_measures("drift_core", measures, {}, "rows of ten features, one thread, CPU time")
 
@@ -89,33 +88,26 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
         )
 
 
-def _roles() -> dict[str, Figures]:
+def _parts() -> dict[str, Figures]:
     declared, pool = _declaration(), _pool()
-    slicer = Slicer()
-    feed = PredictionDecoder("bench", declared, slicer)
     engine = Engine(declared, starting_state(declared, 1, 1))
     engine.add_model(_promoted())
-    source = GatheredSource(declared, engine, engine.state()).source()
-    gathering = judging = 0.0
-    written = 0
-    for begin in range(0, ROLE_ROWS, SLICE_ROWS):
+    decoder = PredictionDecoder("bench", declared, engine)
+    decoding = evaluating = 0.0
+    for begin in range(0, PART_ROWS, SLICE_ROWS):
         made = _predictions(pool, begin, SLICE_ROWS)
         raw = [Message(each.source_offset, records.encode(each)) for each in made]
         started = time.process_time()
-        feed.take_predictions(raw, codec.LATEST_MS)
-        slices = slicer.take_slices(PREDICTION, begin, begin + SLICE_ROWS)
-        gathering += time.process_time() - started
-        messages = [Message(written + number, each) for number, each in enumerate(slices)]
-        written += len(slices)
+        decoder.take_predictions(raw, codec.LATEST_MS)
+        decoding += time.process_time() - started
         started = time.process_time()
-        source.handler.take_predictions(messages, 0)
         engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, made[-1].event_time_ms + 1)
         engine.advance()
-        judging += time.process_time() - started
+        evaluating += time.process_time() - started
     return {
-        "gather: JSON into slices": {"rows_per_second": ROLE_ROWS / gathering},
-        "judge: slices into reports": {"rows_per_second": ROLE_ROWS / judging},
-        "both in one process": {"rows_per_second": ROLE_ROWS / (gathering + judging)},
+        "JSON into records": {"rows_per_second": PART_ROWS / decoding},
+        "records into reports": {"rows_per_second": PART_ROWS / evaluating},
+        "both": {"rows_per_second": PART_ROWS / (decoding + evaluating)},
     }
 
 

@@ -19,3 +19,8 @@ def read_any_header_name() -> None:
     """Let all consumers of this process read records whose headers' names are no text; see the mixin."""
     reader: Any = memory_records
     reader.DefaultRecordBatch = _ReadableBatch
+
+
+def rejoin(consumer: Any) -> None:
+    """Let a member ask its group for another assignment; without effect while the group agrees on one."""
+    consumer._coordinator.request_rejoin()

@@ -11,6 +11,8 @@ MESSAGE_BYTES_MAX = "max.message.bytes"
 DAY_MS = 86_400_000
 RECORD_BYTES_MAX = 1 << 20
 """Default of the setting ``record_bytes_max``: the maximum size of a record of an application."""
+STATE_PARTITIONS = 32
+"""Partitions of the topics of snapshots, which workers share: more than workers of one kind."""
 OVERHEAD_BYTES = 64 << 10
 """Room for what a record of ours holds besides that of an application: headers, identities, Kafka's own."""
 
@@ -30,6 +32,8 @@ class InternalTopic:
     compacted: bool = False
     bytes_min: int = 1 << 20
     """Least limit for a record."""
+    grows: bool = False
+    """Whether an existing topic with fewer partitions gets more: readers look for a key in all of them."""
     copies: int = 0
     """How many records of applications a record of this topic may hold: the limit is at least this many times
     the setting ``record_bytes_max``. A text may take more room in JSON than in its record."""
@@ -111,36 +115,28 @@ ALERTS = InternalTopic(
 DRIFT_STATE = InternalTopic(
     name="driftline.drift-state",
     key="model",
-    record="the drift process's snapshot with its offsets, a large one in parts; see "
+    record="the snapshot of a model in drift with its offsets, a large one in parts; see "
     "services/runtime/large_records.py",
     producer="drift",
     consumers=("drift",),
+    partitions=STATE_PARTITIONS,
     compacted=True,
+    grows=True,
 )
-PREDICTION_SLICES = InternalTopic(
-    name="driftline.slices.predictions.{model}",
-    key="none",
-    record="many predictions of one partition, msgpack; see services/drift/gathered_slices.py",
-    producer="drift (gathering)",
-    consumers=("drift",),
-    partitions=None,
-    retention_ms=7 * DAY_MS,
-    copies=2,
-)
-LABEL_SLICES = InternalTopic(
-    name="driftline.slices.labels.{model}",
-    key="none",
-    record="many labels of one partition, msgpack",
-    producer="drift (gathering)",
-    consumers=("drift",),
-    partitions=None,
-    retention_ms=7 * DAY_MS,
-    copies=2,
+LEARNING_STATE = InternalTopic(
+    name="driftline.learning-state",
+    key="model",
+    record="the checkpoint of a model that learns, with its offsets; a large one in parts",
+    producer="learning",
+    consumers=("learning",),
+    partitions=STATE_PARTITIONS,
+    compacted=True,
+    grows=True,
 )
 LEARNED = InternalTopic(
     name="driftline.learned",
-    key="model/checkpoint, or model/number of a place",
-    record="LearnedModel; the learning process's checkpoint with its offsets; large ones in parts",
+    key="model/number of a place",
+    record="LearnedModel; a large one in parts",
     producer="learning",
     consumers=("learning", "scoring"),
     compacted=True,
@@ -193,8 +189,7 @@ ALL = (
     REFERENCES,
     ALERTS,
     DRIFT_STATE,
-    PREDICTION_SLICES,
-    LABEL_SLICES,
+    LEARNING_STATE,
     LEARNED,
     DEAD_LETTERS,
     FEATURE_LOG,
@@ -220,16 +215,6 @@ def model_of(topic: str) -> str:
     'fraud'
     """
     return topic.rpartition(".")[2]
-
-
-def prediction_slices(model: str) -> str:
-    """Name the topic of the decoded predictions of a model, written by drift's gathering workers."""
-    return PREDICTION_SLICES.name.format(model=model)
-
-
-def label_slices(model: str) -> str:
-    """Name the topic of the decoded labels of a model, written by drift's gathering workers."""
-    return LABEL_SLICES.name.format(model=model)
 
 
 def repartition(view: str) -> str:

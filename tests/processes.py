@@ -134,6 +134,20 @@ class Process:
             if sample.name == f"{name}_total" and labels.items() <= sample.labels.items()
         )
 
+    def models(self) -> set[str]:
+        """Ask ``/health/ready``; return the models that this worker owns, none while it does not answer."""
+        try:
+            answer = httpx.get(f"{self.url}/health/ready", timeout=1.0)
+        except httpx.TransportError:
+            return set()
+        return set(answer.json().get("models", ()))
+
+    def labelled(self, name: str, label: str) -> set[str]:
+        """Ask ``/metrics``; return the values of a label of a gauge."""
+        page = httpx.get(f"{self.url}/metrics", timeout=LIVENESS_SECONDS).text
+        samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+        return {sample.labels[label] for sample in samples if sample.name == name}
+
     def output(self) -> str:
         """Return what it has written since its start."""
         return self.log.read_text(errors="replace")

@@ -68,9 +68,6 @@ class DriftState(msgspec.Struct):
     """Closed windows that late records may still change."""
     references: list[records.Reference]
     evaluator: EvaluatorState = msgspec.field(name="judge")
-    prediction_slices: list[int] = []
-    """Where to continue in the slices of gathering workers, by partition; see `gathered_slices`."""
-    label_slices: list[int] = []
     on_disk: PendingMark = msgspec.field(default_factory=PendingMark)
     """The predictions that wait and are not in ``pending``."""
     basis: dict[str, str] = {}

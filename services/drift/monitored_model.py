@@ -1,61 +1,23 @@
 """One model in the running process: its engine with its inputs, its metrics and the pace of its snapshots."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs, DriftState, Engine
-from services.drift.gathered_slices import SliceFeed
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.prediction_decoder import DecoderFor
-from services.monitoring.prediction_source import PredictionSource, WatermarkPublisher, direct_source
+from services.monitoring.prediction_source import WatermarkPublisher, direct_source
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.quarantine import Care, Rejected
+from services.runtime.quarantine import Care
 from services.runtime.snapshots import SnapshotPace, Snapshots
 from streams import records, topics
 from streams.cloud_events import Envelope, Header
-from streams.inputs import LABEL, PREDICTION, Item, PartitionKey, by_partition, in_order
+from streams.inputs import PREDICTION, Item
 from streams.producer import Record
 
 SNAPSHOTS = Snapshots(DriftState, 3)
 """Reads and writes snapshots of the drift state, in format 3."""
-
-
-class GatheredSource:
-    """The slices of one model, and how far they were read; a state keeps the positions in any case."""
-
-    def __init__(
-        self,
-        declaration: ModelDeclaration,
-        engine: Engine,
-        state: DriftState,
-        rejected: Rejected = MappingProxyType({}),
-    ) -> None:
-        """Continue from a state."""
-        self._model = model = declaration.name
-        self._inputs = engine.inputs
-        positions = by_partition(state.prediction_slices, state.label_slices)
-        resume = engine.inputs.resume()
-        sources = {PREDICTION: topics.predictions(model), LABEL: declaration.label.topic}
-        self._feed = SliceFeed(sources, engine, resume, dict.fromkeys(resume, 0) | positions, rejected)
-
-    def source(self) -> PredictionSource:
-        """Return the source that reads the slices."""
-        return PredictionSource(
-            topics.prediction_slices(self._model),
-            topics.label_slices(self._model),
-            self._inputs,
-            self._feed,
-            self._positions,
-        )
-
-    def write_positions(self, state: DriftState) -> None:
-        """Write into a state where reading continues."""
-        state.prediction_slices, state.label_slices = in_order(self._positions())
-
-    def _positions(self) -> dict[PartitionKey, int]:
-        return self._feed.positions(self._inputs.resume())
 
 
 class MonitoredModel:
@@ -68,9 +30,7 @@ class MonitoredModel:
         *,
         cloud_events: bool,
         decoder_for: DecoderFor,
-        gathered: bool = False,
         care: Care | None = None,
-        rejected: Rejected = MappingProxyType({}),
         pending: PendingPredictions | None = None,
     ) -> None:
         """Continue from a state.
@@ -80,9 +40,7 @@ class MonitoredModel:
             state: See `starting_state`.
             cloud_events: Whether records get headers of CloudEvents.
             decoder_for: Makes the decoder of predictions and labels.
-            gathered: Read the slices that gathering workers write, instead of predictions and labels.
             care: How carefully rows are counted, if one of them is suspected to be a defect.
-            rejected: Slices leave out these records, which are rejected as defects; with the reasons.
             pending: The predictions that wait, on disk too; by default those of the state.
         """
         self.name = declaration.name
@@ -91,12 +49,8 @@ class MonitoredModel:
         self.outcomes_topic = topics.outcomes(declaration.name)
         self.label_topic = declaration.label.topic
         self.engine = Engine(declaration, state, care, pending)
-        self._gathered = GatheredSource(declaration, self.engine, state, rejected)
-        if gathered:
-            self.source = self._gathered.source()
-        else:
-            inputs, decoder = self.engine.inputs, decoder_for(self.engine)
-            self.source = direct_source(self.predictions_topic, self.label_topic, inputs, decoder)
+        inputs, decoder = self.engine.inputs, decoder_for(self.engine)
+        self.source = direct_source(self.predictions_topic, self.label_topic, inputs, decoder)
         self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
@@ -148,6 +102,4 @@ class MonitoredModel:
 
     def snapshot(self) -> bytes:
         """Encode the state."""
-        state = self.engine.state()
-        self._gathered.write_positions(state)
-        return SNAPSHOTS.encode(self.name, self.label_topic, state)
+        return SNAPSHOTS.encode(self.name, self.label_topic, self.engine.state())

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 
 from services.drift.control_topics import ControlTopics
 from services.drift.engine import DriftOutputs, DriftState, starting_state
@@ -25,14 +25,23 @@ from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, stop_offsets
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
 from services.monitoring.prediction_source import PredictionSourceReader
-from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client, topic_identity
+from services.runtime import (
+    kafka_consumers,
+    metrics,
+    model_ownership,
+    redis_clients,
+    schema_registry_client,
+    topic_identity,
+)
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox, Stage
-from services.runtime.large_records import FoundValue, LargeRecordWriter
+from services.runtime.large_records import FoundValue
+from services.runtime.model_ownership import ModelOwnership
 from services.runtime.quarantine import Quarantine, is_defect
 from services.runtime.settings import Settings
+from services.runtime.state_topic import StateTopic
 from services.runtime.topic_creation import ensure_topics
 from streams import topics
 from streams.inputs import AFTER_ALL_MS
@@ -50,8 +59,6 @@ def open_session(
     folder: DeclarationFolder,
     quarantine: Quarantine,
     stopping: threading.Event,
-    *,
-    gathered: bool = False,
 ) -> Iterator["DriftSession"]:
     """Connect, restore each model from its last snapshot, and disconnect at the end of the block.
 
@@ -60,7 +67,6 @@ def open_session(
         folder: The declared models.
         quarantine: The records and models that are isolated.
         stopping: Set when the process has to stop.
-        gathered: Read the slices that gathering workers write, instead of predictions and labels.
     """
     with contextlib.ExitStack() as stack:
         data = _consumer(settings, "drift", stack)
@@ -71,8 +77,11 @@ def open_session(
         client = redis_clients.connect_blocking(settings, socket_timeout=REDIS_TIMEOUT_SECONDS)
         stack.callback(client.close)
         reader = PredictionSourceReader(data)
-        opener = DriftModelOpener(settings, quarantine, outbox, gathered=gathered)
-        models = GuardedModels(folder, quarantine, opener, reader)
+        ensure_topics(settings, {})
+        ownership = model_ownership.join(settings, "drift", topics.DRIFT_STATE)
+        stack.callback(ownership.close)
+        opener = DriftModelOpener(settings, quarantine, outbox, ownership)
+        models = GuardedModels(folder, quarantine, opener, reader, ownership)
         stack.callback(models.close)
         models.refresh()
         yield DriftSession(data, control, outbox, client, models, reader)
@@ -82,26 +91,27 @@ class DriftModelOpener:
     """Restores models from their snapshots, and writes these."""
 
     def __init__(
-        self, settings: Settings, quarantine: Quarantine, outbox: Outbox, *, gathered: bool = False
+        self,
+        settings: Settings,
+        quarantine: Quarantine,
+        outbox: Outbox,
+        ownership: ModelOwnership,
     ) -> None:
-        """Take where records and care of the models come from, and what writes the snapshots."""
+        """Take where records and care of the models come from, what writes the snapshots, and who may."""
         self._settings = settings
         self._quarantine = quarantine
-        self._snapshots = LargeRecordWriter(lambda batch: outbox.write({(topics.DRIFT_STATE.name, 0): batch}))
-        self._gathered = gathered
+        self._ownership = ownership
+        self._snapshots = StateTopic(topics.DRIFT_STATE.name, outbox, ownership)
 
     def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, DriftState]:
         """Create the topics of these models; return the state of each, see `_restore`."""
-        ensure_topics(self._settings, declarations, sliced=self._gathered)
+        ensure_topics(self._settings, declarations)
         with contextlib.closing(kafka_consumers.connect(self._settings, "drift-state")) as consumer:
             partitions = prediction_source.input_partitions(consumer, declarations)
             inputs = {
                 name: prediction_source.input_topics(consumer, each) for name, each in declarations.items()
             }
-            found = kafka_consumers.latest_values(
-                consumer, TopicPartition(topics.DRIFT_STATE.name, 0), [name.encode() for name in declarations]
-            )
-        self._snapshots.learn(found)
+            found = self._snapshots.find(consumer, declarations)
         return _restore(found, declarations, partitions, inputs)
 
     def open(self, declaration: ModelDeclaration, found: DriftState) -> MonitoredModel:
@@ -141,9 +151,7 @@ class DriftModelOpener:
             pending=pending,
             cloud_events=self._settings.cloud_events != "none",
             decoder_for=decoder_for,
-            gathered=self._gathered,
             care=self._quarantine.care(declaration.name),
-            rejected=self._quarantine.rejected(declaration.name),
         )
 
     def _refill(
@@ -162,7 +170,9 @@ class DriftModelOpener:
         )  # nobody reads its totals
         stop = stop_offsets(found.predictions, found.labels)
         rebuild = PendingRebuild(join, lost_from, stop, model.engine.restored_segments_of)
-        pending_restore.refill(self._settings, "drift", declaration, decoder_for, rebuild)
+        pending_restore.refill(
+            self._settings, "drift", declaration, decoder_for, rebuild, self._ownership.renew
+        )
         rebuild.finish(found.pending, found.window.start_ms if found.window else AFTER_ALL_MS)
         _log.info("pending.restored", model=declaration.name, waiting=len(pending))
 
@@ -170,7 +180,7 @@ class DriftModelOpener:
         """Write a snapshot and wait until it is acknowledged."""
         started_seconds = time.monotonic()
         value = model.snapshot()
-        self._snapshots.put(model.key, value)
+        self._snapshots.put(model.name, value)
         metrics.DRIFT_SNAPSHOT_BYTES.labels(model.name).set(len(value))
         model.pace.taken(started_seconds, time.monotonic())
 
@@ -288,7 +298,7 @@ def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> Kaf
 
 
 def _restore(
-    snapshots: Mapping[bytes, FoundValue],
+    snapshots: Mapping[str, FoundValue],
     declarations: Mapping[str, ModelDeclaration],
     partitions: Mapping[str, int],
     inputs: Mapping[str, InputTopics],
@@ -297,7 +307,7 @@ def _restore(
     states = {}
     for name, declaration in declarations.items():
         state = None
-        if (found := snapshots.get(name.encode())) is not None:
+        if (found := snapshots.get(name)) is not None:
             state = SNAPSHOTS.decode(found[1], name)
             before = topic_identity.identity(SNAPSHOTS.label_topic(found[1]), None)
             state.topics.setdefault("labels", before)  # older versions wrote only this name

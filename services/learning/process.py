@@ -1,6 +1,6 @@
-"""The learning process: one per installation. Models that learn online from every label.
+"""The learning process: models that learn online from every label. Any number may run.
 
-Delivery, for each slice that is read:
+The processes share the models (`services.runtime.model_ownership`). Delivery, for each slice that is read:
 
 1. add the records to the learner, then advance it to the frontier;
 2. write dead letters and learned models, and wait until they are acknowledged;
@@ -8,13 +8,12 @@ Delivery, for each slice that is read:
 4. publish the watermark ``learning.<model>`` in Redis;
 5. every few seconds write a checkpoint of the state with the offsets of its inputs, and wait.
 
-No offsets are committed to a consumer group: the checkpoint holds them. After a crash the process resumes
-from the last checkpoint and writes everything after it again, byte for byte the same: a learned model
-replaces its equal. A version is not announced twice: the latest change says which intervals its arms include.
-Arms that operators have added are kept (`services.learning.arms_update`).
+The offsets of the inputs are not committed to a consumer group: the checkpoint holds them. After a crash the
+process resumes from the last checkpoint and writes everything after it again, byte for byte the same: a
+learned model replaces its equal. A version is not announced twice: the latest change says which intervals its
+arms include. Arms that operators have added are kept (`services.learning.arms_update`).
 
-Partitions are assigned by hand, so a second instance would write everything twice: run one instance, and
-replace it without overlap (Recreate in Kubernetes).
+A model that moves to another process continues from its last checkpoint in the same way.
 """
 
 import functools

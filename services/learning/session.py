@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
-from kafka import TopicPartition
 
 from services.feature_store import declared_features, repository, view_definition
 from services.feature_store.plan import ValueType
@@ -24,15 +23,24 @@ from services.monitoring import pending_restore, prediction_source
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.input_topics import InputTopics
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
-from services.runtime import kafka_consumers, metrics, redis_clients, schema_registry_client, topic_identity
+from services.runtime import (
+    kafka_consumers,
+    metrics,
+    model_ownership,
+    redis_clients,
+    schema_registry_client,
+    topic_identity,
+)
 from services.runtime.declaration import ModelDeclaration, learning
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.large_records import FoundValue, LargeRecordWriter
+from services.runtime.model_ownership import ModelOwnership
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from services.runtime.snapshots import SnapshotPace, Snapshots
+from services.runtime.state_topic import OlderTopic, StateTopic
 from services.runtime.topic_creation import ensure_topics
 from streams import codec, records, topics
 from streams.feature_sets import FeatureSets
@@ -139,8 +147,10 @@ def opened(
         )
         announcer = Announcer(models_topic)
         reader = prediction_source.PredictionSourceReader(consumer)
-        opener = LearningModelOpener(settings, quarantine, outbox, announcer)
-        models = GuardedModels(folder, quarantine, opener, reader, learning)
+        ownership = model_ownership.join(settings, "learning", topics.LEARNING_STATE)
+        stack.callback(ownership.close)
+        opener = LearningModelOpener(settings, quarantine, outbox, ownership, announcer)
+        models = GuardedModels(folder, quarantine, opener, reader, ownership, learning)
         stack.callback(models.close)
         models.refresh()
         yield LearningSession(outbox, client, models, reader, announcer, DefinitionWatch(settings))
@@ -150,12 +160,19 @@ class LearningModelOpener:
     """Restores models from their checkpoints, and writes these."""
 
     def __init__(
-        self, settings: Settings, quarantine: Quarantine, outbox: Outbox, announcer: "Announcer"
+        self,
+        settings: Settings,
+        quarantine: Quarantine,
+        outbox: Outbox,
+        ownership: ModelOwnership,
+        announcer: "Announcer",
     ) -> None:
         """Take what the models share."""
         self._settings = settings
         self._quarantine = quarantine
-        self._checkpoints = _learned_topic(outbox)
+        self._ownership = ownership
+        older = OlderTopic(topics.LEARNED.name, learned_versions.checkpoint_key)
+        self._checkpoints = StateTopic(topics.LEARNING_STATE.name, outbox, ownership, older)
         self._announcer = announcer
 
     def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, LearnerState]:
@@ -166,9 +183,7 @@ class LearningModelOpener:
             inputs = {
                 name: prediction_source.input_topics(consumer, each) for name, each in declarations.items()
             }
-            keys = [learned_versions.checkpoint_key(name) for name in declarations]
-            found = kafka_consumers.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), keys)
-        self._checkpoints.learn(found)
+            found = self._checkpoints.find(consumer, declarations)
         return _restore(found, declarations, partitions, inputs)
 
     def open(self, declaration: ModelDeclaration, found: LearnerState) -> LearningModel:
@@ -189,7 +204,8 @@ class LearningModelOpener:
         try:
             if lost_from is not None:
                 rebuild = model.learner.rebuild(disk, lost_from)
-                pending_restore.refill(settings, "learning", declaration, decoder_for, rebuild)
+                meanwhile = self._ownership.renew
+                pending_restore.refill(settings, "learning", declaration, decoder_for, rebuild, meanwhile)
                 rebuild.finish(found.pending, model.learner.evicted_before_ms)
                 _log.info("pending.restored", model=name, waiting=len(model.learner.pending))
         except BaseException:
@@ -202,7 +218,7 @@ class LearningModelOpener:
         self._announcer.announce(model)  # including earlier versions, if somebody has overwritten the arms
         started_seconds = time.monotonic()
         value = CHECKPOINTS.encode(model.name, model.source.label_topic, model.learner.state())
-        self._checkpoints.put(learned_versions.checkpoint_key(model.name), value)
+        self._checkpoints.put(model.name, value)
         metrics.LEARNING_STATE_BYTES.labels(model.name, "checkpoint").set(len(value))
         model.pace.taken(started_seconds, time.monotonic())
 
@@ -221,7 +237,7 @@ class LearningSession:
     ) -> None:
         """Take connected clients and the models."""
         self._outbox = outbox
-        self._versions = _learned_topic(outbox)
+        self._versions = LargeRecordWriter(lambda batch: outbox.write({(topics.LEARNED.name, 0): batch}))
         self._redis = client
         self._models = models
         self._reader = reader
@@ -267,10 +283,6 @@ class LearningSession:
         each.observer.observe(outputs)
 
 
-def _learned_topic(outbox: Outbox) -> LargeRecordWriter:
-    return LargeRecordWriter(lambda batch: outbox.write({(topics.LEARNED.name, 0): batch}))
-
-
 class Announcer:
     """Adds learned versions to the arms of their models, each version once.
 
@@ -307,7 +319,7 @@ class Announcer:
 
 
 def _restore(
-    checkpoints: Mapping[bytes, FoundValue],
+    checkpoints: Mapping[str, FoundValue],
     declarations: Mapping[str, ModelDeclaration],
     partitions: Mapping[str, int],
     inputs: Mapping[str, InputTopics],
@@ -315,7 +327,7 @@ def _restore(
     states = {}
     for name, declaration in declarations.items():
         state = None
-        if (found := checkpoints.get(learned_versions.checkpoint_key(name))) is not None:
+        if (found := checkpoints.get(name)) is not None:
             state = CHECKPOINTS.decode(found[1], name)
             before = topic_identity.identity(CHECKPOINTS.label_topic(found[1]), None)
             state.topics.setdefault("labels", before)  # older versions wrote only this name

@@ -3,11 +3,14 @@
 Every piece of work for one model runs in `GuardedModels.attempt`. An error there that is no outage drops the
 state of this model in memory, and `refresh` restores it from its last snapshot. `services.runtime.quarantine`
 decides what is rejected or set aside. Outages end the session, for all models.
+
+Any number of workers share the models. Each works on those that it owns, see
+`services.runtime.model_ownership`.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import structlog
@@ -71,8 +74,24 @@ class ModelOpener(Protocol[Model]):
         """Write a snapshot of a model."""
 
 
+class Ownership(Protocol):
+    """Which models this worker owns: `model_ownership.ModelOwnership`."""
+
+    def declare(self, names: Collection[str]) -> None:
+        """Take the names of all declared models."""
+
+    def owns(self, model: str) -> bool:
+        """Return whether this worker owns a model."""
+
+    def renew(self) -> bool:
+        """Take part in the group; return whether the owned models have changed since `release`."""
+
+    def release(self) -> None:
+        """Declare that no model is open that this worker does not own."""
+
+
 class GuardedModels(Generic[Model]):
-    """Opens the declared models, drops those that fail, and opens them again."""
+    """Opens the declared models that this worker owns, drops those that fail, and opens them again."""
 
     def __init__(
         self,
@@ -80,13 +99,24 @@ class GuardedModels(Generic[Model]):
         quarantine: Quarantine,
         opener: ModelOpener[Model],
         reader: PredictionSourceReader,
+        ownership: Ownership,
         select: Select = dict,
     ) -> None:
-        """Open nothing before `refresh`. ``select`` returns those of the declared models to open."""
+        """Open nothing before `refresh`.
+
+        Args:
+            folder: The declared models.
+            quarantine: The records and models that are isolated.
+            opener: Restores models and writes their snapshots.
+            reader: Reads the inputs of all open models.
+            ownership: Says which models are this worker's own.
+            select: Returns those of the declared models that concern this kind of worker.
+        """
         self._folder = folder
         self._quarantine = quarantine
         self._opener = opener
         self._reader = reader
+        self._ownership = ownership
         self._select = select
         self._open: dict[str, Model] = {}
         self._has_dropped = False
@@ -125,24 +155,34 @@ class GuardedModels(Generic[Model]):
     def refresh(self) -> None:
         """Open models that are declared and due; reopen those that have changed. Call it before each step."""
         now_seconds = time.monotonic()
-        if not self._has_dropped and now_seconds - self._refreshed_seconds < REFRESH_SECONDS:
+        is_due = self._has_dropped or now_seconds - self._refreshed_seconds >= REFRESH_SECONDS
+        if not self._ownership.renew() and not is_due:
             return
         self._refreshed_seconds = now_seconds
         changed = self._folder.refresh()
-        declared = self._select(self._folder.valid)
         for name in changed:
             self._quarantine.changed(name)
-        self._quarantine.declare(declared, self._folder.faults, now_seconds)
-        was_open = dict(self._open)
+        declared, was_open = self._declared(now_seconds), dict(self._open)
         for name in (
             (changed & self._open.keys()) | (self._open.keys() - declared.keys()) | self._grown(now_seconds)
         ):
             self.reopen(name)
+        self._ownership.release()
         self._open_due(declared, now_seconds)
         if self._has_dropped or was_open != self._open:
             self._has_dropped = False
             sources = {name: model.source for name, model in self._open.items()}
             self._where_allowed(self._reader.follow, sources)
+
+    def _declared(self, now_seconds: float) -> dict[str, ModelDeclaration]:
+        """Return the declared models that this worker owns; forget all others."""
+        selected, owns = self._select(self._folder.valid), self._ownership.owns
+        self._ownership.declare(selected)
+        declared = {name: each for name, each in selected.items() if owns(name)}
+        faults = {name: fault for name, fault in self._folder.faults.items() if owns(name)}
+        self._quarantine.declare(declared, faults, now_seconds)
+        self._quarantine.owns({*declared, *faults})
+        return declared
 
     def keep_due(self) -> None:
         """Write the snapshots that are due, and note which models work."""
@@ -199,6 +239,9 @@ class GuardedModels(Generic[Model]):
             if name not in self._open and self._quarantine.is_due(name, now_seconds)
         }
         for name, found in self._prepared(due, now_seconds).items():
+            self._ownership.renew()  # opening may take long, and others wait for this worker
+            if not self._ownership.owns(name):
+                continue
             model = self._quarantine.open(name, now_seconds, self._opener.open, due[name], found)
             if model is not None:
                 self._open[name] = model

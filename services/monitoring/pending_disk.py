@@ -7,6 +7,7 @@ committed first; so after a crash it is at the generation of the last snapshot o
 
 import contextlib
 import functools
+import shutil
 import struct
 import uuid
 from collections.abc import Iterator
@@ -46,10 +47,16 @@ _ZERO_MS = 1 << 63
 
 _DAMAGE = "Corruption:", "No such file or directory"
 """What the library's errors say of files that cannot be mended."""
+_LOCKED = "lock"
+"""What they say of files that another process has open."""
 
 
 class GenerationLostError(RuntimeError):
     """The disk does not hold the generation that a snapshot belongs to. The message says which it holds."""
+
+
+class DiskInUseError(OutageError):
+    """Another process has the files open."""
 
 
 class _Meta(msgspec.Struct, array_like=True):
@@ -107,10 +114,10 @@ class PendingDisk:
         except Exception as error:  # the library raises plain exceptions
             if _is_damage(error):
                 raise GenerationLostError(f"{self._folder} is damaged: {error}") from error
-            raise OutageError(
-                f"{self._folder} cannot be opened: {error}; only one process may use it, and its disk must "
-                "have free space"
-            ) from error
+            reason = f"{self._folder} cannot be opened: {error}"
+            if _LOCKED in str(error):
+                raise DiskInUseError(f"{reason}; only one process may use it") from error
+            raise OutageError(f"{reason}; its disk must have free space") from error
 
     def _restore(self, store: str, generation: int) -> None:
         found = _meta_of(self._db)
@@ -224,6 +231,13 @@ class PendingDisk:
         """Change a key; ``old`` is its committed value if it has not been changed since the commit."""
         self._changes[key] = value
         self._undo.setdefault(key, old)
+
+
+def delete(folder: Path) -> None:
+    """Delete the files of a store, unless a process has them open."""
+    with contextlib.suppress(Exception):  # the library raises plain exceptions
+        Rdict.destroy(str(folder), _options())
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Opens the predictions of a model that wait on disk; reads them again from the topics if they are lost."""
 
 import contextlib
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from services.monitoring.pending_disk import GenerationLostError, PendingDisk
+from services.monitoring import pending_disk
+from services.monitoring.pending_disk import DiskInUseError, GenerationLostError, PendingDisk
 from services.monitoring.pending_rebuild import PendingMark, PendingRebuild, RebuildPoint
 from services.monitoring.prediction_decoder import DecoderFor
 from services.monitoring.prediction_source import PredictionSource, PredictionSourceReader, direct_source
@@ -19,31 +21,48 @@ from streams import topics
 from streams.inputs import PartitionKey
 
 _log = structlog.get_logger()
+STORES = "stores"
+"""Folder of the stores, each in one of its name: a worker that hangs and its successor use different ones."""
 SILENT_READS_MAX = 240
 """Reads in a row without a record, of 0.25 s each, after which the broker counts as unavailable."""
 
 
 def folder_of(settings: Settings, service: str, model: str) -> Path:
-    """Return the folder of one model's predictions on disk; only one process may use it."""
+    """Return the folder of one model's predictions on disk. Workers on one machine share it, not a store."""
     return settings.home / "state" / service / model
 
 
 def open_disk(folder: Path, mark: PendingMark) -> tuple[PendingDisk, RebuildPoint | None]:
     """Return the disk that a snapshot names.
 
-    If that is lost (another machine, an older copy), return an empty one, and where to read again; the mark
-    then names the empty one.
-
-    Raises `OutageError` if another process uses the folder.
+    If it cannot be had (it is on another machine, older, or in use by a worker that hangs), return a new one,
+    and where to read again; the mark then names the empty one.
     """
     if mark.generation and mark.store:
         try:
-            return PendingDisk(folder, mark.store, mark.generation), None
-        except GenerationLostError as error:
+            return PendingDisk(_path(folder, mark.store), mark.store, mark.generation), None
+        except (GenerationLostError, DiskInUseError) as error:
             _log.warning("pending.read_again", folder=str(folder), reason=str(error))
     point = mark.points[0] if mark.generation and mark.points else None
     mark.generation, mark.store = 0, ""
-    return PendingDisk(folder, "", 0), point
+    _delete_older(folder)
+    store = uuid.uuid4().hex
+    return PendingDisk(folder / STORES / store, store, 0), point
+
+
+def _path(folder: Path, store: str) -> Path:
+    """Return the folder of a store; older versions had one in the folder of the model itself."""
+    path = folder / STORES / store
+    return folder if not path.exists() and (folder / "CURRENT").exists() else path
+
+
+def _delete_older(folder: Path) -> None:
+    """Delete the stores that no snapshot names any more; those in use stay."""
+    stores = folder / STORES
+    for each in list(stores.iterdir()) if stores.exists() else ():
+        pending_disk.delete(each)
+    if (folder / "IDENTITY").exists():
+        pending_disk.delete(folder)
 
 
 def refill(
@@ -52,8 +71,17 @@ def refill(
     declaration: ModelDeclaration,
     decoder_for: DecoderFor,
     rebuild: PendingRebuild,
+    meanwhile: Callable[[], object],
 ) -> None:
     """Read again what waited on a disk that is lost; then `PendingRebuild.finish` is due.
+
+    Args:
+        settings: The broker.
+        service: The process.
+        declaration: The model.
+        decoder_for: Makes the decoder of its records.
+        rebuild: Joins them.
+        meanwhile: Called again and again, since this may take minutes.
 
     Raises:
         KafkaTimeoutError: The broker sent nothing for a minute.
@@ -62,16 +90,22 @@ def refill(
         topics.predictions(declaration.name), declaration.label.topic, rebuild.inputs, decoder_for(rebuild)
     )
     with contextlib.closing(kafka_consumers.connect(settings, f"{service}-pending")) as consumer:
-        read_again(consumer, source, rebuild)
+        read_again(consumer, source, rebuild, meanwhile)
 
 
-def read_again(consumer: KafkaConsumer, source: PredictionSource, rebuild: PendingRebuild) -> None:
+def read_again(
+    consumer: KafkaConsumer,
+    source: PredictionSource,
+    rebuild: PendingRebuild,
+    meanwhile: Callable[[], object],
+) -> None:
     """Pass to a rebuild the records from its point to the positions of the snapshot.
 
     Args:
         consumer: Of this call alone.
         source: The model's topics, whose handler passes the records to the rebuild.
         rebuild: Joins them.
+        meanwhile: Called again and again.
 
     Raises:
         KafkaTimeoutError: The broker sent nothing for a minute.
@@ -84,6 +118,7 @@ def read_again(consumer: KafkaConsumer, source: PredictionSource, rebuild: Pendi
         if silent > SILENT_READS_MAX:
             raise KafkaTimeoutError(f"{source.predictions_topic}: no record arrived for a minute")
         rebuild.advance()
+        meanwhile()
         reader.pause_leading_partitions()
 
 

@@ -46,16 +46,6 @@ COMMANDS = (
         "Join predictions with labels; write outcomes, drift reports and alarms.",
     ),
     (
-        "drift gather",
-        "services.drift.process:gather",
-        "Read a share of the partitions into slices; any number of them may run.",
-    ),
-    (
-        "drift judge",
-        "services.drift.process:judge",
-        "Write outcomes, drift reports and alarms from the slices; one of them runs.",
-    ),
-    (
         "drift report",
         "services.operations.drift_report:report",
         "Write the report of a window, as a page or as JSON.",
@@ -141,9 +131,7 @@ COMMANDS = (
     ("check", "services.operations.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a subcommand; its parent is also a command."""
-WITHOUT_OPTIONS = frozenset(
-    {"alerting", "archive", "dashboard", "drift gather", "drift judge", "learning", "retraining"}
-)
+WITHOUT_OPTIONS = frozenset({"alerting", "archive", "dashboard", "learning", "retraining"})
 """Subcommands and commands without parameters: their ``--help`` need not import a slow process."""
 
 

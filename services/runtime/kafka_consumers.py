@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from kafka.errors import KafkaTimeoutError
 
 from services.runtime.large_records import FoundValue, LargeRecordReader
@@ -21,6 +21,8 @@ FETCH_BYTES_MIN, FETCH_WAIT_MS_MAX = 32 << 10, 20
 POLL_MS = 200
 SILENCE_SECONDS_MAX = 60.0
 """A broker that sends nothing for this long before the end of a partition is considered down."""
+HEARTBEAT_MS = 500
+"""Time between the heartbeats of a member, whose answers tell it that the group changes."""
 CLOSE_MS = 1000
 COMMITTED = "read_committed"
 """Isolation level of all consumers: records of transactions that are aborted or still open are not read, and
@@ -55,15 +57,17 @@ def connect(settings: Settings, name: str, **options: Any) -> KafkaConsumer:
     )
 
 
-def connect_member(settings: Settings, name: str, group: str) -> KafkaConsumer:
+def connect_member(
+    settings: Settings, name: str, group: str, assignor: AbstractPartitionAssignor
+) -> KafkaConsumer:
     """Return a member of a consumer group, which shares the partitions of its topics with the others."""
     return connect(
         settings,
         name,
         group_id=group,
         session_timeout_ms=round(settings.session_timeout_seconds * 1000),
-        heartbeat_interval_ms=round(settings.session_timeout_seconds * 1000 / 4),
-        partition_assignment_strategy=[RoundRobinPartitionAssignor],
+        heartbeat_interval_ms=HEARTBEAT_MS,
+        partition_assignment_strategy=[assignor],
     )
 
 
@@ -172,7 +176,7 @@ def latest_values(
         for record in read_to_end(consumer, [partition]):
             if record.offset >= stop:
                 break
-            reader.take(record.offset, record.key, record.value)
+            reader.take(record.offset, record.key, record.value, record.timestamp)
         reader.drop_unneeded()
         stop = start
         records_read *= 4

@@ -70,6 +70,8 @@ class FoundValue(NamedTuple):
     """Key of its record, or of its head."""
     value: bytes
     layout: PartLayout
+    written_ms: int = 0
+    """Timestamp of that record."""
 
 
 class LargeRecordWriter:
@@ -117,15 +119,17 @@ class LargeRecordReader:
         """Take the keys; other records are passed over."""
         self._keys = frozenset(keys)
         self._values: dict[bytes, tuple[int, bytes | None]] = {}
+        self._written_ms: dict[bytes, int] = {}
         self._heads: dict[bytes, _Head] = {}
         self._parts: dict[bytes, dict[tuple[int, int], tuple[int, bytes | None]]] = {}
         """Offset and value of the latest record of each part, by key, slot and number."""
 
-    def take(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+    def take(self, offset: int, key: bytes | None, value: bytes | None, written_ms: int = 0) -> None:
         """Take a record; of several with one key, the one with the highest offset counts."""
         if key in self._keys:
             if key is not None and offset > self._values.get(key, (-1,))[0]:
                 self._values[key] = offset, value
+                self._written_ms[key] = written_ms
                 self._heads.pop(key, None)
                 if value is not None and value.startswith(MAGIC):
                     self._heads[key] = _head_of(key, value)
@@ -155,7 +159,7 @@ class LargeRecordReader:
             LargeRecordError: Parts are missing, or are not those that were written.
         """
         return {
-            key: FoundValue(offset, self._value(key, offset, value), self._layout(key))
+            key: FoundValue(offset, self._value(key, offset, value), self._layout(key), self._written_ms[key])
             for key, (offset, value) in self._values.items()
             if value is not None
         }
@@ -193,6 +197,16 @@ class LargeRecordReader:
         live = [place for place, (_, value) in self._parts.get(key, {}).items() if value is not None]
         first, second = (max([counts[n], *(number + 1 for s, number in live if s == n)]) for n in (0, 1))
         return PartLayout(slot, (first, second))
+
+
+def keys_of(key: bytes, found: FoundValue) -> list[bytes]:
+    """Return the keys of all records of a value: to delete, the head first."""
+    parts = [
+        part_key(key, slot, number)
+        for slot, count in enumerate(found.layout.parts)
+        for number in range(count)
+    ]
+    return [key, *parts]
 
 
 def part_key(key: bytes, slot: int, number: int) -> bytes:

@@ -231,11 +231,6 @@ DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kin
 DRIFT_RECORDS = Counter(
     "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]
 )
-DRIFT_GATHERED = Counter(
-    "driftline_drift_gathered_records",
-    "Records that gathering workers wrote to slices, including repeats and heartbeats",
-    ["model", "input"],
-)
 DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift requested", ["model"])
 DRIFT_WATERMARK = Gauge(
     "driftline_drift_watermark_seconds", "Event time up to which drift has processed everything", ["model"]
@@ -384,6 +379,13 @@ def exposition() -> bytes:
     multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]  # has no types
     registry.register(CurrentArms(workers))
     return generate_latest(registry)
+
+
+def forget_model(model: str) -> None:
+    """Remove the gauges of a model that this process does not run any more; counters stay, for their sums."""
+    for metric in list(globals().values()):
+        if isinstance(metric, Gauge) and "model" in metric._labelnames:  # noqa: SLF001  # no public name
+            metric.remove_by_labels({"model": model})
 
 
 def slice_observer(service: str, group: str) -> "SliceObserver":

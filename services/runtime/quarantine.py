@@ -102,6 +102,13 @@ class Quarantine:
         self._suspicions: dict[str, _Suspicion] = {}
         self._set_aside: dict[str, _SetAside] = {}
         self._faults: Mapping[str, str] = {}
+        self._owned: Collection[str] | None = None
+
+    def owns(self, models: Collection[str]) -> None:
+        """Take the models of this worker, one of several; the gauges of those of others are removed."""
+        for model in set(self._owned or ()).difference(models):
+            metrics.forget_model(model)
+        self._owned = sorted(models)
 
     def rejected(self, model: str) -> Rejected:
         """Return the records of a model that are rejected where they are decoded, with the reasons.
@@ -234,10 +241,11 @@ class Quarantine:
             return None
 
     def detail(self) -> Mapping[str, object]:
-        """Return what is set aside or invalid, with the reasons, for the readiness of the process."""
+        """Return a worker's models, and what is set aside or invalid with the reasons, for the readiness."""
         aside = {model: each.reason for model, each in sorted(self._set_aside.copy().items())}
         found = {f"{self._subject}s_set_aside": aside, "declarations_invalid": self._faults}
-        return {name: reasons for name, reasons in found.items() if reasons}
+        owned = {} if self._owned is None else {"models": self._owned}
+        return owned | {name: reasons for name, reasons in found.items() if reasons}
 
     def _judge(self, model: str, reason: str, place: RecordPlace, suspicion: _Suspicion) -> None:
         """Reject the only suspect if it failed often enough, or as another one did before."""

@@ -38,7 +38,7 @@ class RequiredTopic:
     partitions_min: int = 1
     """An existing topic with fewer partitions is refused, or gets more of them."""
     grows: bool = False
-    """Whether partitions may be added: its records are spread by partition number, not by key."""
+    """Whether partitions may be added: readers need not find a key in the partition of its hash."""
 
 
 def ensure_topics(
@@ -46,8 +46,6 @@ def ensure_topics(
     declarations: Mapping[str, ModelDeclaration],
     applications: Sequence[str] = (),
     views: Sequence[str] = (),
-    *,
-    sliced: bool = False,
 ) -> None:
     """Create the topics that are missing; raise the limits of those that exist. Several processes may do so.
 
@@ -56,7 +54,6 @@ def ensure_topics(
         declarations: The models, whose request and label topics belong to the applications.
         applications: Other topics of the applications, such as the sources of feature views.
         views: Feature views that need an internal topic, because their entity is not the message key.
-        sliced: Whether the topics of drift's gathering workers are needed.
 
     Raises:
         TopicsError: A predictions topic has fewer partitions than its request topic.
@@ -71,7 +68,6 @@ def ensure_topics(
             existing,
             settings.partitions,
             record_bytes_max=settings.record_bytes_max,
-            sliced=sliced,
         )
         if narrow := too_narrow(required, existing):
             raise TopicsError(narrow)
@@ -102,7 +98,6 @@ def required_topics(
     partitions: int,
     *,
     record_bytes_max: int = topics.RECORD_BYTES_MAX,
-    sliced: bool = False,
 ) -> list[RequiredTopic]:
     """List every topic that must exist.
 
@@ -113,7 +108,6 @@ def required_topics(
         existing: The number of partitions of each topic that exists, by name.
         partitions: The number of partitions of a topic that follows no existing one.
         record_bytes_max: The maximum size of a record of the applications.
-        sliced: Whether the topics of drift's gathering workers are needed.
     """
     sources = {topic for one in declarations.values() for topic in (one.request.topic, one.label.topic)}
     # Applications decide on the retention of their events; by default we delete nothing.
@@ -134,15 +128,11 @@ def required_topics(
         add(topics.PREDICTIONS, requests, requests, model=declaration.name)
         # An outcome is written to the partition number of its label; the labels may get more partitions.
         add(topics.OUTCOMES, max(requests, labels), labels, grows=True, model=declaration.name)
-        if sliced:
-            count = max(existing.get(topics.predictions(declaration.name), requests), requests)
-            add(topics.PREDICTION_SLICES, count, count, grows=True, model=declaration.name)
-            add(topics.LABEL_SLICES, labels, labels, grows=True, model=declaration.name)
     for view in views:
         add(topics.REPARTITION, partitions, view=view)
     for topic in topics.ALL:
         if "{" not in topic.name:
-            add(topic, partitions)
+            add(topic, partitions, topic.partitions or 1 if topic.grows else 1, grows=topic.grows)
     return required
 
 

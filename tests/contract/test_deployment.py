@@ -39,7 +39,7 @@ from tests.tools import tool
 
 KUBERNETES_VERSIONS = ("1.31", "1.34")
 """The oldest and the newest that we claim."""
-SINGLE = {"alerting", "drift", "learning", "archive", "retraining", "skew"}
+SINGLE = {"alerting", "archive", "retraining", "skew"}
 """Processes of which never two may run."""
 OBSERVABILITY = tuple(sorted((ROOT / "observability").rglob("*.yml")))
 
@@ -213,7 +213,7 @@ def test_a_process_of_which_only_one_may_run_is_never_doubled(process: str) -> N
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
-@pytest.mark.parametrize("process", ["features", "scoring"])
+@pytest.mark.parametrize("process", ["features", "scoring", "drift", "learning"])
 def test_a_process_with_replicas_rolls_and_survives_a_drain(process: str) -> None:
     spec = found("Deployment", process).body["spec"]
     assert spec["replicas"] >= 2
@@ -363,6 +363,8 @@ def test_prometheus_asks_every_process_on_its_port() -> None:
     (document,) = documents((ROOT / "observability" / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = (job for job in document["scrape_configs"] if job["job_name"] == "driftline")
     asked = {group["labels"]["process"]: group["targets"] for group in job["static_configs"]}
+    for found in job["dns_sd_configs"]:  # its relabelling makes the process of the name
+        asked |= {name: [f"{name}:{found['port']}"] for name in found["names"]}
     assert asked == {process: [f"{process}:{port_of(process)}"] for process in deployed()}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 from kafka.consumer import fetcher
+from kafka.coordinator import base as coordinator
 from kafka.record import memory_records
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -59,3 +60,15 @@ def reached(module: str, imports: Mapping[str, set[str]]) -> set[str]:
         found |= new
         waiting += new
     return found
+
+
+def test_a_member_can_ask_for_another_assignment() -> None:
+    source = inspect.getsource(coordinator.BaseCoordinator.request_rejoin)
+    assert "self.rejoin_needed = True" in source
+    assert "rejoin_needed" in inspect.getsource(coordinator.BaseCoordinator.need_rejoin)
+
+
+def test_an_agreement_that_is_reached_between_two_polls_is_discarded() -> None:
+    """So a member polls for longer than the group needs to agree: `model_ownership.POLL_MS`."""
+    source = inspect.getsource(coordinator.BaseCoordinator.join_group_async)
+    assert "if self._join_task is None or self._join_task.is_done:" in source

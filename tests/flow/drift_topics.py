@@ -125,7 +125,8 @@ class DriftTopics:
         ]
 
     def snapshots(self) -> int:
-        return len(self._own(topics.DRIFT_STATE.name))
+        found = self.read(topics.DRIFT_STATE.name, topics.STATE_PARTITIONS)
+        return sum(message.key == self.name.encode() for each in found.values() for message in each)
 
     def _own(self, topic: str) -> list[Any]:
         return [message for message in self._all(topic) if message.key == self.name.encode()]

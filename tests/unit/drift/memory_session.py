@@ -19,6 +19,7 @@ from services.runtime.settings import Settings
 from streams import records, topics
 from tests.unit.drift import scenario
 from tests.unit.drift.memory_kafka import MemoryConsumer, MemoryOutbox
+from tests.unit.monitoring.memory_ownership import MemoryOwnership
 
 
 def read_no_reference(model: str, name: records.ReferenceName) -> records.Reference:
@@ -102,17 +103,19 @@ class MemoryDrift:
         self.session = self.open_session()
 
     def open_session(self) -> DriftSession:
-        opener = MemoryOpener(self.settings, self.quarantine, cast("Any", self.outbox))
+        self.ownership = MemoryOwnership()
+        clients = cast("Any", self.outbox), cast("Any", self.ownership)
+        opener = MemoryOpener(self.settings, self.quarantine, *clients)
         opener.consumer, opener.opened = self.consumer, []
         self.opened = opener.opened
         self.consumer.assign([])
         reader = PredictionSourceReader(cast("Any", self.consumer))
-        models = GuardedModels(cast("Any", self.folder), self.quarantine, opener, reader)
+        models = GuardedModels(cast("Any", self.folder), self.quarantine, opener, reader, self.ownership)
         models.refresh()
         self.models = models
         control = ControlTopics(cast("Any", self.control), read_no_reference)
-        clients = cast("Any", self.consumer), control, cast("Any", self.outbox), self.redis
-        self.session = DriftSession(*clients, models, reader)
+        given = cast("Any", self.consumer), control, cast("Any", self.outbox), self.redis
+        self.session = DriftSession(*given, models, reader)
         return self.session
 
     def send(self, logs: scenario.Traffic, name: str = "m") -> None:

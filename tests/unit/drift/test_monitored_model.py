@@ -1,24 +1,22 @@
 """One model in the running process: what it writes, and where its snapshot goes on."""
 
+import zlib
+
 import msgspec
 
 from services.drift.engine import DriftOutputs, starting_state
-from services.drift.gathered_slices import Slicer
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from streams import records, topics
-from streams.inputs import PREDICTION, PartitionKey
 from tests.unit.drift import scenario
-from tests.unit.drift.memory_kafka import Message
 
 
-def new_model(*, cloud_events=False, gathered=False, state=None):
+def new_model(*, cloud_events=False, state=None):
     declaration = scenario.declaration()
     return MonitoredModel(
         declaration,
         starting_state(declaration, 2, 2, state),
         cloud_events=cloud_events,
         decoder_for=scenario.decoder_for(),
-        gathered=gathered,
     )
 
 
@@ -57,26 +55,14 @@ def test_reports_and_requests_have_the_key_of_their_model():
     assert records.decoder_of(records.RetrainingRecord).decode(value) == request
 
 
-def test_it_reads_predictions_and_labels_or_their_slices():
-    direct, gathered = new_model(), new_model(gathered=True)
-    assert (direct.source.predictions_topic, direct.source.label_topic) == (
-        topics.predictions("m"),
-        "m.labels",
-    )
-    assert (gathered.source.predictions_topic, gathered.source.label_topic) == (
-        topics.prediction_slices("m"),
-        topics.label_slices("m"),
-    )
+def test_it_reads_predictions_and_labels():
+    source = new_model().source
+    assert (source.predictions_topic, source.label_topic) == (topics.predictions("m"), "m.labels")
 
 
-def test_a_snapshot_keeps_the_positions_in_slices_for_a_process_that_reads_directly():
-    gathered = new_model(gathered=True)
-    slicer = Slicer()
-    slicer.add_prediction(0, 0, scenario.prediction(0, scenario.START_MS))
-    slicer.add_heartbeat(PartitionKey(PREDICTION, 0), 1, scenario.START_MS + 1)
-    (value,) = slicer.take_slices(PREDICTION, 0, 2)
-    gathered.source.handler.take_predictions([Message("s", 0, 6, value)], 0)
-    state = SNAPSHOTS.decode(gathered.snapshot(), "m", "m.labels")
-    assert state.prediction_slices == [0, 0], "its records are not processed yet"
-    direct = new_model(state=msgspec.structs.replace(state, prediction_slices=[7, 2]))
-    assert SNAPSHOTS.decode(direct.snapshot(), "m", "m.labels").prediction_slices == [7, 2]
+def test_a_snapshot_with_the_positions_of_older_versions_in_slices_is_read():
+    document = msgspec.msgpack.decode(zlib.decompress(new_model().snapshot()))
+    document["state"] |= {"prediction_slices": [7, 2], "label_slices": [0, 0]}
+    older = zlib.compress(msgspec.msgpack.encode(document))
+    state = SNAPSHOTS.decode(older, "m", "m.labels")
+    assert SNAPSHOTS.decode(new_model(state=state).snapshot(), "m", "m.labels").read_to == [0, 0]

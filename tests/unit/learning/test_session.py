@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog.testing
@@ -16,18 +16,18 @@ from services.learning.session import (
     LearningModelOpener,
     LearningSession,
 )
-from services.model_registry import learned_versions
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.feature_sets import FeatureSets, feature_set
 from tests.unit.learning import traffic
+from tests.unit.monitoring.memory_ownership import MemoryOwnership
 
 LOGS = traffic.traffic(8)
 
 
 class Log:
-    """What is written, in order: keys of the topic of learned versions, and ``arms`` for an announcement."""
+    """What is written, in order: keys of versions and checkpoints, and ``arms`` for an announcement."""
 
     def __init__(self) -> None:
         self.entries: list[str] = []
@@ -39,7 +39,7 @@ class Log:
             raise self.error
         for (topic, _), batch in stage.items():
             for key, value, _ in batch:
-                if topic == topics.LEARNED.name and value is not None:
+                if topic in {topics.LEARNED.name, topics.LEARNING_STATE.name} and value is not None:
                     self.entries.append(key.decode())
                     self.values[key.decode()] = value
 
@@ -155,11 +155,12 @@ def test_a_checkpoint_is_written_after_the_arms_and_restores_the_learner(
     models_topic.latest = None  # somebody has overwritten the arms
     log.entries.clear()
     outbox: Any = log
-    opener = LearningModelOpener(Settings(), Quarantine("learning"), outbox, Announcer(models_topic))
+    opener = LearningModelOpener(
+        Settings(), Quarantine("learning"), outbox, cast("Any", MemoryOwnership()), Announcer(models_topic)
+    )
     opener.keep(model)
-    key = learned_versions.checkpoint_key("m").decode()
-    assert log.entries == ["arms", key]
-    state = CHECKPOINTS.decode(log.values[key], "m", "m.labels")
+    assert log.entries == ["arms", "m"]
+    state = CHECKPOINTS.decode(log.values["m"], "m", "m.labels")
     assert state.counts == model.learner.counts
 
 

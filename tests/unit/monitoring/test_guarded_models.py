@@ -23,6 +23,7 @@ from services.drift.evaluator import Evaluator
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring import guarded_models
 from services.monitoring.label_join import Joined
+from services.runtime import metrics
 from services.runtime.snapshots import SnapshotPace
 from streams import records, topics
 from streams.repeats import RepeatFilter
@@ -139,7 +140,7 @@ def test_exactly_the_defects_are_rejected_and_everything_else_is_as_without_them
     assert reports_of(found) == reports_of(expected)
     assert outcomes_of(found, "n") == outcomes_of(expected, "n")
     assert reports_of(found, "n") == reports_of(expected, "n")
-    assert found.quarantine.detail() == {}
+    assert set_aside(found) == {}
 
 
 def new_drift(**options: Any) -> MemoryDrift:
@@ -213,7 +214,7 @@ def test_an_outage_ends_the_session_and_keeps_nothing_apart() -> None:
     with pytest.raises(KafkaConnectionError):
         drift.session.step()
     assert is_open(drift) == {"m", "n"}
-    assert drift.quarantine.detail() == {}
+    assert set_aside(drift) == {}
 
 
 def test_results_that_cannot_be_written_set_their_own_model_aside() -> None:
@@ -296,3 +297,38 @@ def test_many_defects_are_rejected_in_few_attempts_each() -> None:
     with raising((), bad):
         drift.step_to_end(steps_max=60)
     assert len(letters_of(drift)) == 20
+
+
+def test_a_model_that_another_worker_takes_over_is_closed_with_a_snapshot_before_it_is_released() -> None:
+    drift = new_drift()
+    send_both(drift)
+    drift.session.step()
+    for model in drift.models:
+        model.pace.note(windows_closed=0)
+    drift.consumer.logs[STATES] = []
+    drift.ownership.calls.clear()
+    drift.ownership.foreign = {"m"}
+    drift.models.refresh()
+    assert is_open(drift) == {"n"}
+    assert drift.ownership.calls == ["declare", "require", "release"]
+    assert [message.key for message in drift.consumer.logs[STATES]] == [b"m"]
+    assert drift.quarantine.detail()["models"] == ["n"]
+    drift.ownership.foreign = set()
+    drift.models.refresh()
+    assert is_open(drift) == {"m", "n"}
+
+
+def test_the_gauges_of_a_model_leave_with_it_and_its_counters_stay() -> None:
+    drift = new_drift()
+    send_both(drift)
+    drift.session.step()
+    assert {"m", "n"} <= shown_models(metrics.DRIFT_WATERMARK) & shown_models(metrics.DRIFT_PENDING)
+    drift.ownership.foreign = {"m"}
+    drift.models.refresh()
+    assert "m" not in shown_models(metrics.DRIFT_WATERMARK) | shown_models(metrics.DRIFT_PENDING)
+    assert "m" in shown_models(metrics.DRIFT_RECORDS)
+    assert "n" in shown_models(metrics.DRIFT_WATERMARK)
+
+
+def shown_models(metric: Any) -> set[str]:
+    return {sample.labels["model"] for family in metric.collect() for sample in family.samples}

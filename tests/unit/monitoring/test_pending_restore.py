@@ -62,7 +62,7 @@ def test_a_silent_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     source = direct_source("predictions", "labels", rebuild.inputs, Silent())
     with pytest.raises(KafkaTimeoutError, match="predictions: no record arrived"):
-        pending_restore.read_again(consumer, source, rebuild)
+        pending_restore.read_again(consumer, source, rebuild, lambda: None)
 
 
 @pytest.mark.parametrize("damaged", ["CURRENT", "MANIFEST-*"])
@@ -101,3 +101,27 @@ def test_damage_that_is_found_later_is_read_again_by_the_next_process(tmp_path: 
     again, lost_from = pending_restore.open_disk(tmp_path / "m", mark)
     assert lost_from == BEGINNING
     again.close()
+
+
+def test_a_store_that_a_worker_which_hangs_has_open_is_replaced(tmp_path: Path) -> None:
+    disk, _ = pending_restore.open_disk(tmp_path / "m", PendingMark())
+    disk.append("p", 1, b"1")
+    mark = PendingMark("", 0, [BEGINNING])
+    mark.generation, mark.store = disk.commit(), disk.store
+    other, lost_from = pending_restore.open_disk(tmp_path / "m", mark)
+    assert lost_from == BEGINNING
+    other.append("q", 1, b"2")
+    other.commit()
+    disk.append("r", 2, b"3")
+    assert (disk.commit(), disk.count, other.count) == (2, 2, 1)
+    other.close()
+    disk.close()
+
+
+def test_stores_that_no_snapshot_names_are_deleted_with_the_next_new_one(tmp_path: Path) -> None:
+    for number in range(3):
+        disk, _ = pending_restore.open_disk(tmp_path / "m", PendingMark())
+        disk.append("p", number, b"1")
+        disk.commit()
+        disk.close()
+    assert len(list((tmp_path / "m" / pending_restore.STORES).iterdir())) == 1

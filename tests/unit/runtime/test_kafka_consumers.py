@@ -20,6 +20,7 @@ class Entry(NamedTuple):
     offset: int
     key: bytes | None = None
     value: bytes | None = b""
+    timestamp: int = 0
 
 
 class Log:

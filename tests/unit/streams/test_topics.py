@@ -23,8 +23,6 @@ def test_names_belong_to_driftline_and_have_one_variable_at_most() -> None:
     [
         (topics.predictions("m"), "driftline.predictions.m"),
         (topics.outcomes("m"), "driftline.outcomes.m"),
-        (topics.prediction_slices("m"), "driftline.slices.predictions.m"),
-        (topics.label_slices("m"), "driftline.slices.labels.m"),
         (topics.repartition("v"), "driftline.repartition.v"),
         (topics.late("v"), "driftline.late.v"),
     ],
