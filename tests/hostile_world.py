@@ -462,6 +462,7 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
         Target(topics.MODELS.name, shape=changes, fields=change, readers=skipped, **shared),
         Target(topics.ALERTS.name, shape=silences, fields=silence, readers=skipped, **shared),
         Target(topics.DRIFT_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),
+        Target(topics.LEARNING_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.LEARNED.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.REFERENCES.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.DEAD_LETTERS.name, shape=failures, fields=letter, readers=skipped, **shared),

@@ -21,7 +21,6 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from services.drift.monitored_model import SNAPSHOTS
 from services.feature_store import feast_layout, repository
 from services.learning.session import CHECKPOINTS
-from services.model_registry import learned_versions
 from services.operations import setup
 from services.operations.dead_letters import letters
 from services.operations.local_servers import kafka as local_kafka
@@ -37,6 +36,7 @@ from tests.processes import Process
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
 from tests.shop import Sent, Shop, expected_hashes, read_topic, stored_hashes
+from tests.snapshots import snapshots_of
 from tests.waiting import LIVENESS_SECONDS, until
 
 PROCESSES = ("features", "scoring", "drift", "learning", "archive", "retraining", "dashboard", "alerting")
@@ -212,16 +212,13 @@ class Lags:
         return ends
 
     def _drift(self, name: str) -> Any:
-        return self._state(topics.DRIFT_STATE.name, name.encode(), SNAPSHOTS.decode, name)
+        return self._state(topics.DRIFT_STATE.name, SNAPSHOTS.decode, name)
 
     def _learning(self, name: str) -> Any:
-        key = learned_versions.checkpoint_key(name)
-        return self._state(topics.LEARNED.name, key, CHECKPOINTS.decode, name)
+        return self._state(topics.LEARNING_STATE.name, CHECKPOINTS.decode, name)
 
-    def _state(self, topic: str, key: bytes, decode: Callable[..., Any], name: str) -> Any:
-        values = [
-            each.value for each in read_topic(self._settings.broker, topic) if each.key == key and each.value
-        ]
+    def _state(self, topic: str, decode: Callable[..., Any], name: str) -> Any:
+        values = snapshots_of(self._settings, topic, name)
         return decode(values[-1], name, f"{name}.labels") if values else None
 
 

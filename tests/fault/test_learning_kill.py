@@ -1,8 +1,11 @@
 """kill -9 of the learning process: every published model is byte for byte as if nothing had happened."""
 
 import asyncio
+import contextlib
 import functools
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,80 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
     assert model.predict(traffic.columns([1.0, -1.0], ["red", "blue"])) == pytest.approx([8, -3], abs=1)
     with pytest.raises(LookupError, match="is not in the topic driftline"):
         learned_version_loader(local)(unique_name, latest + 1)
+
+
+def test_workers_that_die_come_or_hang_learn_the_same(local, unique_name, tmp_path, http_ports):
+    """Two workers share three models: one is killed and comes back, then one hangs past its session."""
+    names = [unique_name, f"{unique_name}1", f"{unique_name}2"]
+    for name in names[1:]:
+        declare(local, name)
+    logs = {name: traffic.traffic(HOURS, seed=9, a_hour=200, name=name) for name in names}
+    ports = [http_ports[name] for name in ("learning_port", "features_port")]
+    with contextlib.ExitStack() as stack:
+        workers = first, second = [
+            stack.enter_context(
+                Process("learning", worker_settings(local, port), log=tmp_path / f"learning-{port}.log")
+            )
+            for port in ports
+        ]
+
+        def check() -> None:
+            first.check()
+            second.check()
+
+        def send_all(*numbers: int) -> None:
+            for number, name in itertools.product(numbers, names):
+                send(local, name, logs[name], number)
+
+        until(lambda: are_owned(workers, names), "the models are shared", check=check)
+        send_all(0)
+        until(lambda: all(published(local, name) for name in names), "versions are published", check=check)
+        send_all(1)
+        first.kill()
+        send_all(2)
+        until(lambda: are_owned([second], names), "one worker owns all", check=second.check)
+        first.start()
+        until(lambda: are_owned(workers, names), "the models are shared again", check=check)
+        send_all(3)
+        second.suspend()
+        send_all(4)
+        until(lambda: are_owned([first], names), "one worker owns all", check=first.check)
+        second.resume()
+        send_all(5)
+        until(lambda: are_owned(workers, names), "the models are shared again", check=check)
+        for name in names:
+            wait_for_watermark(local, name, START_MS + (HOURS + 8) * HOUR_MS, first)
+        assert "models.ownership_lost" in second.output()
+        assert [worker.stop() for worker in workers] == [0, 0]
+
+    for name in names:
+        straight = traffic.play(traffic.new_learner(name=name), logs[name])
+        expected = {each.version: each for each in traffic.published(straight)}
+        found: dict[int, records.LearnedModel] = {}
+        for each in published(local, name):
+            assert found.setdefault(each.version, each) == each
+        assert found == expected
+        assert [each for each, _ in itertools.groupby(changes(local, name))] == traffic.changes(
+            straight, name
+        )
+
+
+def declare(local: Settings, name: str) -> None:
+    folder = local.models / name
+    folder.mkdir()
+    (folder / "training.py").write_text(TRAINING)
+    (folder / "model.yaml").write_text(traffic.as_yaml(name))
+    ensure_topics(local, load_all(local.models))
+
+
+def worker_settings(local: Settings, port: int) -> Settings:
+    return local.model_copy(update={"learning_port": port, "session_timeout_seconds": 6.0})
+
+
+def are_owned(workers: Sequence[Process], names: Sequence[str]) -> bool:
+    """Tell whether each model has one owner, and each worker has some."""
+    owned = [worker.models() & set(names) for worker in workers]
+    return all(owned) and sorted(itertools.chain(*owned)) == sorted(names)
 
 
 def give_arms(local: Settings, name: str) -> records.ModelChanged:

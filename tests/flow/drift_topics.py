@@ -18,6 +18,7 @@ from streams.inputs import PREDICTION
 from streams.producer import BatchProducer, Record
 from streams.repeats import RepeatFilter
 from tests.marks import read_marks
+from tests.snapshots import snapshots_of
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import Entry
 from tests.waiting import until
@@ -125,8 +126,7 @@ class DriftTopics:
         ]
 
     def snapshots(self) -> int:
-        found = self.read(topics.DRIFT_STATE.name, topics.STATE_PARTITIONS)
-        return sum(message.key == self.name.encode() for each in found.values() for message in each)
+        return len(snapshots_of(self.settings, topics.DRIFT_STATE.name, self.name))
 
     def _own(self, topic: str) -> list[Any]:
         return [message for message in self._all(topic) if message.key == self.name.encode()]
