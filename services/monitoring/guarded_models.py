@@ -90,6 +90,31 @@ class Ownership(Protocol):
         """Declare that no model is open that this worker does not own."""
 
 
+class _OwnedDeclarations:
+    """The declarations of the models that this worker owns."""
+
+    def __init__(
+        self, folder: DeclarationFolder, quarantine: Quarantine, ownership: Ownership, select: Select
+    ) -> None:
+        self._folder = folder
+        self._quarantine = quarantine
+        self._ownership = ownership
+        self._select = select
+
+    def refresh(self, now_seconds: float) -> tuple[frozenset[str], dict[str, ModelDeclaration]]:
+        """Return the models whose files have changed, and the declarations; forget all other models."""
+        changed = frozenset(self._folder.refresh())
+        for name in changed:
+            self._quarantine.changed(name)
+        selected, owns = self._select(self._folder.valid), self._ownership.owns
+        self._ownership.declare(selected)
+        declared = {name: each for name, each in selected.items() if owns(name)}
+        faults = {name: fault for name, fault in self._folder.faults.items() if owns(name)}
+        self._quarantine.declare(declared, faults, now_seconds)
+        self._quarantine.owned.replace({*declared, *faults})
+        return changed, declared
+
+
 class GuardedModels(Generic[Model]):
     """Opens the declared models that this worker owns, drops those that fail, and opens them again."""
 
@@ -112,12 +137,11 @@ class GuardedModels(Generic[Model]):
             ownership: Says which models are this worker's own.
             select: Returns those of the declared models that concern this kind of worker.
         """
-        self._folder = folder
+        self._declarations = _OwnedDeclarations(folder, quarantine, ownership, select)
         self._quarantine = quarantine
         self._opener = opener
         self._reader = reader
         self._ownership = ownership
-        self._select = select
         self._open: dict[str, Model] = {}
         self._has_dropped = False
         self._refreshed_seconds = self._grown_seconds = -math.inf
@@ -159,10 +183,8 @@ class GuardedModels(Generic[Model]):
         if not self._ownership.renew() and not is_due:
             return
         self._refreshed_seconds = now_seconds
-        changed = self._folder.refresh()
-        for name in changed:
-            self._quarantine.changed(name)
-        declared, was_open = self._declared(now_seconds), dict(self._open)
+        changed, declared = self._declarations.refresh(now_seconds)
+        was_open = dict(self._open)
         for name in (
             (changed & self._open.keys()) | (self._open.keys() - declared.keys()) | self._grown(now_seconds)
         ):
@@ -173,16 +195,6 @@ class GuardedModels(Generic[Model]):
             self._has_dropped = False
             sources = {name: model.source for name, model in self._open.items()}
             self._where_allowed(self._reader.follow, sources)
-
-    def _declared(self, now_seconds: float) -> dict[str, ModelDeclaration]:
-        """Return the declared models that this worker owns; forget all others."""
-        selected, owns = self._select(self._folder.valid), self._ownership.owns
-        self._ownership.declare(selected)
-        declared = {name: each for name, each in selected.items() if owns(name)}
-        faults = {name: fault for name, fault in self._folder.faults.items() if owns(name)}
-        self._quarantine.declare(declared, faults, now_seconds)
-        self._quarantine.owns({*declared, *faults})
-        return declared
 
     def keep_due(self) -> None:
         """Write the snapshots that are due, and note which models work."""

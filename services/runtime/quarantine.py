@@ -88,6 +88,24 @@ class _SetAside:
     """Monotonic time."""
 
 
+class OwnedModels:
+    """The models of this worker, where several share them."""
+
+    def __init__(self) -> None:
+        """Start as a process that shares none."""
+        self._names: list[str] | None = None
+
+    def replace(self, names: Collection[str]) -> None:
+        """Take the present ones; the gauges of models that are no longer among them are removed."""
+        for name in set(self._names or ()).difference(names):
+            metrics.forget_model(name)
+        self._names = sorted(names)
+
+    def detail(self) -> Mapping[str, object]:
+        """Return them for the readiness of the process."""
+        return {} if self._names is None else {"models": self._names}
+
+
 class Quarantine:
     """The records and models that one process isolates; it lives as long as the process."""
 
@@ -102,13 +120,7 @@ class Quarantine:
         self._suspicions: dict[str, _Suspicion] = {}
         self._set_aside: dict[str, _SetAside] = {}
         self._faults: Mapping[str, str] = {}
-        self._owned: Collection[str] | None = None
-
-    def owns(self, models: Collection[str]) -> None:
-        """Take the models of this worker, one of several; the gauges of those of others are removed."""
-        for model in set(self._owned or ()).difference(models):
-            metrics.forget_model(model)
-        self._owned = sorted(models)
+        self.owned = OwnedModels()
 
     def rejected(self, model: str) -> Rejected:
         """Return the records of a model that are rejected where they are decoded, with the reasons.
@@ -244,8 +256,7 @@ class Quarantine:
         """Return a worker's models, and what is set aside or invalid with the reasons, for the readiness."""
         aside = {model: each.reason for model, each in sorted(self._set_aside.copy().items())}
         found = {f"{self._subject}s_set_aside": aside, "declarations_invalid": self._faults}
-        owned = {} if self._owned is None else {"models": self._owned}
-        return owned | {name: reasons for name, reasons in found.items() if reasons}
+        return {**self.owned.detail(), **{name: reasons for name, reasons in found.items() if reasons}}
 
     def _judge(self, model: str, reason: str, place: RecordPlace, suspicion: _Suspicion) -> None:
         """Reject the only suspect if it failed often enough, or as another one did before."""
