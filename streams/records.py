@@ -414,7 +414,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     measures: dict[str, float] = {}
     """Realised measures over the labels of this report; see `services.monitoring.model_metrics`."""
     shadow_losses: dict[str, float] = {}
-    """Mean log loss (binary) or absolute error (regression) of each shadow, by arm name."""
+    """Mean log loss or absolute error (regression) of each shadow, by arm name."""
     labels_joined_total: Int64 = 0
     """Running totals since the first event, exact after a restart."""
     labels_orphaned_total: Int64 = 0

@@ -20,6 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from services.dashboard.arm_windows import ArmWindow, arm_windows
 from streams.records import (
     Arm,
     DriftAlarm,
@@ -84,6 +85,7 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     labels_orphaned_total: int
     labels_duplicate_total: int
     predictions_unlabelled_total: int
+    arms: list[ArmWindow] = []
     revision: int = 0
     """Above 0 if the window was reported again because of late records."""
 
@@ -343,13 +345,14 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         reference_log_loss=_rounded(report.reference_log_loss),
         shadow_log_loss={
             arm: rounded
-            for arm, loss in report.shadow_log_loss.items()
+            for arm, loss in (report.shadow_losses or report.shadow_log_loss).items()
             if (rounded := _rounded(loss)) is not None
         },
         labels_joined_total=report.labels_joined_total,
         labels_orphaned_total=report.labels_orphaned_total,
         labels_duplicate_total=report.labels_duplicate_total,
         predictions_unlabelled_total=report.predictions_unlabelled_total,
+        arms=arm_windows(report),
         revision=report.revision,
     )
 

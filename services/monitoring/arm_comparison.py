@@ -40,6 +40,8 @@ class ArmComparison:
     arm: str
     version: int
     shadow: bool
+    is_champion: bool
+    """Whether it is the champion of the last of these windows in which it has predictions or labels."""
     predictions: int
     failed: int
     """Requests that it did not answer."""
@@ -67,6 +69,12 @@ def compare(reports: Sequence[DriftReport]) -> list[ArmComparison]:
     """
     keys = sorted({(each.arm, each.version, each.shadow) for report in reports for each in report.arms})
     return [_compare(key, reports) for key in keys]
+
+
+def side_by_side(report: DriftReport) -> list[ArmComparison]:
+    """Return the named arms of a window: those of the champion first, then challengers, then shadows."""
+    found = [each for each in compare([report]) if each.arm]
+    return sorted(found, key=lambda each: (not each.is_champion, each.shadow, each.arm, each.version))
 
 
 def difference(windows: Iterable[tuple[LossSums, LossSums | None]], champion: int) -> LossDifference | None:
@@ -157,6 +165,7 @@ def _compare(key: tuple[str, int, bool], reports: Sequence[DriftReport]) -> ArmC
         arm=arm,
         version=version,
         shadow=shadow,
+        is_champion=found[-1][1].is_champion,
         predictions=sum(each.predictions for _, each in found),
         failed=sum(each.failed for _, each in found),
         labels=sum(each.labels for _, each in found),

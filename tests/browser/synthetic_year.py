@@ -7,18 +7,24 @@ with the summer's thunderstorms and in December. Everything follows from the see
 import dataclasses
 import datetime as dt
 import math
+from typing import Any
 
+import msgspec
 import numpy as np
 
-from services.monitoring import classification
+from services.monitoring import arm_comparison, call_times, classification
 from streams import topics
 from streams.records import (
     Arm,
+    ArmFigures,
     CostAccount,
     DriftAlarm,
     DriftReport,
     FeatureDrift,
     Figure,
+    LossDifference,
+    LossSums,
+    MeasureFigures,
     ModelChanged,
     PerformanceReport,
     RetrainingFinished,
@@ -136,7 +142,43 @@ class Year:
             labels_joined_total=joined,
             labels_orphaned_total=day // 11,
             predictions_unlabelled_total=22 * max(0, day - 2),
+            arms=self._arm_figures(day, predictions, labels) if scored and labels else [],
         )
+
+    def _arm_figures(self, day: int, predictions: int, labels: int) -> list[ArmFigures]:
+        """Return the champion, a challenger with a fifth of the rows, a frozen shadow, and one that fails."""
+        random, version = np.random.default_rng([self.seed, day, 1]), self._version
+        blocks = np.arange(labels) * arm_comparison.BLOCKS // labels
+        losses, worse = random.gamma(1.2, 0.38, labels), random.normal(0.03, 0.2, labels)
+        is_new = random.random(labels) < 0.2
+        own, new = _loss_sums(losses[~is_new], blocks[~is_new]), _loss_sums(losses[is_new], blocks[is_new])
+        paired = _loss_sums(worse[~is_new], blocks[~is_new])
+        others = round(0.2 * predictions)
+        calls = {724: predictions - 40, 1448: 30, 5793: 10}
+
+        def arm(name: str, given: int, rows: int, measured: LossSums, **fields: Any) -> ArmFigures:
+            loss = MeasureFigures(
+                measure="log_loss", labels=measured.labels, total=measured.total, squares=None
+            )
+            return ArmFigures(
+                arm=name, version=given, predictions=rows, labels=measured.labels, measures=[loss], **fields
+            )
+
+        return [
+            ArmFigures(arm="broken", version=version + 41, shadow=True, failed=predictions),
+            arm(
+                "champion", version, predictions - others, own,
+                is_champion=True, losses=own, call_times=call_times.record_of(calls),
+            ),
+            arm(
+                "frozen", 1, predictions, _loss_sums(losses + worse, blocks), shadow=True, losses=paired,
+                difference=_difference(paired, None, version), call_times=call_times.record_of(calls),
+            ),
+            arm(
+                "new", version + 40, others, new, losses=new, difference=_difference(new, own, version),
+                call_times=call_times.record_of({1024: others}),
+            ),
+        ]  # fmt: skip
 
     def _performance(self, report: DriftReport, log_loss: float) -> PerformanceReport:
         figure = Figure(
@@ -319,3 +361,22 @@ class Year:
 
     def _put(self, topic: topics.InternalTopic, record: object) -> None:
         self.records.append((topic.name, encode(record)))  # type: ignore[arg-type]  # one of the records above
+
+
+def _loss_sums(losses: np.ndarray[Any, Any], blocks: np.ndarray[Any, Any]) -> LossSums:
+    counts = np.bincount(blocks, minlength=arm_comparison.BLOCKS)
+    totals = np.bincount(blocks, weights=losses, minlength=arm_comparison.BLOCKS)
+    return LossSums(
+        labels=len(losses),
+        total=float(losses.sum()),
+        squares=float((losses**2).sum()),
+        block_labels=counts.tolist(),
+        block_totals=totals.tolist(),
+    )
+
+
+def _difference(arm: LossSums, champion: LossSums | None, version: int) -> LossDifference:
+    found = arm_comparison.difference([(arm, champion)], version)
+    assert found is not None
+    running = {"running": found.mean, "running_low": found.mean - 0.02, "running_high": found.mean + 0.02}
+    return msgspec.structs.replace(found, running_labels=900, **running)

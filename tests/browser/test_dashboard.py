@@ -254,6 +254,35 @@ def test_strip_tells_versions_times_rates_and_lag(visitor: Visitor, year: Year) 
     expect(page.locator("#processes")).to_have_text("All up")
 
 
+def test_arms_are_side_by_side_for_the_window_at_the_cursor(visitor: Visitor, year: Year) -> None:
+    page = visitor.open()
+
+    def shown() -> list[list[str]]:
+        rows = page.locator("#arms tbody tr").all()
+        return [row.locator("th, td").all_text_contents() for row in rows]
+
+    page.locator("#arms").scroll_into_view_if_needed()
+    for day in (-1, -2):
+        if day == -2:
+            page.locator("#drift-plot").focus()
+            page.keyboard.press("ArrowLeft")
+            page.keyboard.press("ArrowLeft")
+        report = year.reports[day]
+        expect(page.locator("#arms .panel-what")).to_contain_text(
+            f"Window ending {day_text(report.window_end_ms)}"
+        )
+        champion, new, broken, frozen = shown()
+        arms = {each.arm: each for each in report.arms}
+        assert champion[0] == "champion"
+        assert champion[6] == "champion"
+        assert (broken[0], broken[3]) == ("broken (shadow)", f"{arms['broken'].failed:,}")
+        difference = arms["frozen"].difference
+        assert difference is not None
+        assert frozen[6] == f"{difference.mean:+.3f}, paired"
+        assert frozen[7] == f"{difference.low:+.3f} to {difference.high:+.3f}"
+        assert new[9] == "1.0 / 1.0"
+
+
 def test_summary_and_account_are_those_of_the_last_report(visitor: Visitor, year: Year) -> None:
     page = visitor.open()
     last = year.reports[-1]

@@ -3,6 +3,7 @@
 import { Connection } from "./connection.js";
 import * as format from "./format.js";
 import { bindKeys } from "./keys.js";
+import { drawArms } from "./arms.js";
 import { costs } from "./costs.js";
 import { decisions, drawControl, drawMatrix } from "./decisions.js";
 import { FeatureList } from "./features.js";
@@ -165,6 +166,7 @@ function drawReadouts() {
   if (!current) return;
   panels.driftLegend($("drift-legend"), current, index);
   panels.performanceLegend($("performance-legend"), current, index);
+  drawArms($("arms"), current, index);
   panels.costsLegend($("costs-legend"), current, index);
   panels.decisionsLegend($("decisions-legend"), current, index);
   if (current.decisions) drawMatrix(current.decisions, index);

@@ -120,7 +120,7 @@ def make_report(
         log_loss=means.get(measures.loss) if classifies else None,
         accuracy=champion.answers_right / champion.answers if classifies and champion.answers else None,
         reference_log_loss=reference.log_loss if reference else None,
-        shadow_log_loss=shadows if measures.task == "binary" else {},
+        shadow_log_loss=shadows if classifies else {},
         measures=means,
         shadow_losses=shadows,
         labels_joined_total=totals.joined,

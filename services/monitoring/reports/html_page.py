@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import msgspec
 
-from services.monitoring import error_budget
+from services.monitoring import arm_comparison, error_budget
 from services.monitoring.error_budget import ErrorBudget
 from services.monitoring.reports import cost_section, outcome_section, svg_charts, verdict
 from services.monitoring.reports.history import WindowReport
@@ -80,6 +80,7 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         accuracy_chart=_accuracy_chart(window),
         budget=_budget(window, declaration),
         performance=window.performance,
+        arms=arm_comparison.side_by_side(report),
         costs=cost_section.make(window.performances[-EARLIER_WINDOWS_MAX:]) if window.performance else None,
         outcomes=outcome_section.make(window.performance, declaration),
     )
@@ -111,6 +112,7 @@ def _template() -> jinja2.Template:
         "time": _time,
         "share": "{:.1%}".format,
         "figure": _figure,
+        "signed": "{:+.4g}".format,
         "p_value": _p_value,
         "known_share": _known_share,
     }

@@ -10,6 +10,7 @@ from services.monitoring.reports import html_page
 from services.monitoring.reports.history import WindowReport
 from streams import records
 from streams.records import Bins
+from tests.browser.synthetic_year import Year
 from tests.unit.drift import scenario
 from tests.unit.monitoring.reports.windows import at
 
@@ -134,3 +135,26 @@ def test_json_holds_the_record_the_verdict_and_the_alarms():
 
 def test_a_window_without_labels_says_that_the_performance_is_unknown():
     assert "There are no labels yet, so the performance is unknown" in html_page.as_html(BARE)
+
+
+def test_the_arms_are_side_by_side_with_the_difference_of_their_losses():
+    window = at(27)
+    report = msgspec.structs.replace(window.report, arms=Year("m", days=40).reports[-1].arms)
+    html = html_page.as_html(WindowReport(report, (), (), ()))
+    elements(html)
+    (section,) = re.findall(r"<h2>Arms</h2>.*?</section>", html, re.DOTALL)
+    rows = [
+        [
+            re.sub(r"<[^>]+>", "", cell).strip()
+            for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+        ]
+        for row in re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)[1:]
+    ]
+    assert [row[0] for row in rows] == ["champion", "new", "broken (shadow)", "frozen (shadow)"]
+    champion, new, broken, frozen = rows
+    assert champion[6] == "champion"
+    assert re.fullmatch(r"[+-][\d.]+", new[6])
+    assert re.fullmatch(r"\+0\.0\d+, paired", frozen[6])
+    assert re.fullmatch(r"\+[\d.]+ to \+[\d.]+", frozen[8])
+    assert (int(broken[3].replace(",", "")), broken[5:]) == (report.arms[0].failed, [""] * 6)
+    assert champion[10] == "0.724 / 1.448 / 5.793 ms"

@@ -1,0 +1,65 @@
+"""What each arm did in one window, as the page shows it. Pure."""
+
+import math
+
+import msgspec
+
+from services.monitoring import arm_comparison
+from services.monitoring.arm_comparison import ArmComparison
+from streams.records import DriftReport
+
+ARMS_MAX = 16
+"""Maximum arms and versions of a window, the champion's first: a table that a person reads."""
+
+
+class ArmWindow(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """One version in one arm; the page's JSON leaves out fields that have their default value."""
+
+    arm: str
+    version: int
+    shadow: bool = False
+    champion: bool = False
+    predictions: int = 0
+    failed: int = 0
+    labels: int = 0
+    loss: float | None = None
+    difference: float | None = None
+    """By how much the loss is above the champion's, as the next five."""
+    paired: bool = False
+    low: float | None = None
+    high: float | None = None
+    running_low: float | None = None
+    running_high: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+
+def arm_windows(report: DriftReport) -> list[ArmWindow]:
+    """Return the arms of a window: those of the champion first, then challengers, then shadows."""
+    return [_arm_window(each) for each in arm_comparison.side_by_side(report)[:ARMS_MAX]]
+
+
+def _arm_window(found: ArmComparison) -> ArmWindow:
+    difference, times = found.difference, found.call_times
+    return ArmWindow(
+        arm=found.arm,
+        version=found.version,
+        shadow=found.shadow,
+        champion=found.is_champion,
+        predictions=found.predictions,
+        failed=found.failed,
+        labels=found.labels,
+        loss=_rounded(found.loss),
+        difference=_rounded(difference.mean) if difference else None,
+        paired=difference is not None and difference.is_paired,
+        low=_rounded(difference.low) if difference else None,
+        high=_rounded(difference.high) if difference else None,
+        running_low=_rounded(difference.running_low) if difference else None,
+        running_high=_rounded(difference.running_high) if difference else None,
+        p50_ms=times.p50_ms if times else None,
+        p99_ms=times.p99_ms if times else None,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return round(value, 6) if value is not None and math.isfinite(value) else None
