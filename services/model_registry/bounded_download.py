@@ -41,8 +41,8 @@ class _Budget:
         )
 
 
-def download(uri: str, folder: Path, tracking_uri: str, bytes_max: int) -> Path:
-    """Download the files at an artifact URI into a folder, and return the folder.
+def download(uri: str, folder: Path, tracking_uri: str, bytes_max: int, file: str = "") -> Path:
+    """Download the files at an artifact URI, or one of them, into a folder, and return the folder.
 
     The sizes that the store lists are added up first. What MLflow serves is counted while it arrives, too:
     its list may be wrong.
@@ -58,14 +58,14 @@ def download(uri: str, folder: Path, tracking_uri: str, bytes_max: int) -> Path:
 
     repository: Any = get_artifact_repository(uri, tracking_uri=tracking_uri)  # MLflow has no types here
     listed, budget = _Budget(bytes_max), _Budget(bytes_max)
-    for number, found in enumerate(_files(repository)):
+    for number, found in enumerate(() if file else _files(repository)):
         if number >= FILES_MAX:
             raise listed.error()
         listed.take(found.file_size or 0)
     if isinstance(repository, HttpArtifactRepository):
         vars(repository)["_download_file"] = _counting(repository, budget)  # what a plugin for a store has
     try:
-        repository.download_artifacts("", str(folder))
+        repository.download_artifacts(file, str(folder))
     except Exception:
         if budget.is_exceeded:  # MLflow wraps the errors of its threads
             raise budget.error() from None

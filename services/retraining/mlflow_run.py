@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
-from services.model_registry import artifact_location, mlflow_client, registration
+from services.model_registry import artifact_location, bounded_download, mlflow_client, registration
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
 from services.retraining import plots
@@ -21,6 +21,8 @@ from streams import records
 
 ARTIFACT = "candidate.json"
 """The run's file with its `RegisteredCandidate`."""
+ARTIFACT_BYTES_MAX = 256 * bounded_download.MIB
+"""Maximum size of that file: a reference of thousands of features has a few MiB."""
 
 
 class RegisteredCandidate(msgspec.Struct, frozen=True):
@@ -38,20 +40,21 @@ class RegisteredCandidate(msgspec.Struct, frozen=True):
 def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None:
     """Return the candidate that a request has registered before a crash; None if there is none.
 
-    A run that keeps its files in a place from which none are downloaded is not of a retraining.
+    A run is not of a retraining if its files are in a place from which none are downloaded, or too large.
     """
     for version in client.search_model_versions(f"name='{model}'"):
         if version.tags.get(mlflow_client.REQUEST_TAG) == request_id:
-            with contextlib.suppress(artifact_location.LocationError):
+            with contextlib.suppress(artifact_location.LocationError, bounded_download.SizeError):
                 return _restore(client, version)
     return None
 
 
 def _restore(client: Any, version: Any) -> RegisteredCandidate:
-    artifact_location.check(client.get_run(version.run_id).info.artifact_uri, client.tracking_uri)
+    source = client.get_run(version.run_id).info.artifact_uri
+    artifact_location.check(source, client.tracking_uri)
     with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
-        path = client.download_artifacts(version.run_id, ARTIFACT, folder)
-        kept = msgspec.json.decode(Path(path).read_bytes(), type=RegisteredCandidate)
+        bounded_download.download(source, Path(folder), client.tracking_uri, ARTIFACT_BYTES_MAX, ARTIFACT)
+        kept = msgspec.json.decode((Path(folder) / ARTIFACT).read_bytes(), type=RegisteredCandidate)
     return with_version(kept, int(version.version))
 
 

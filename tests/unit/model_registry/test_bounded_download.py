@@ -119,3 +119,14 @@ def test_a_folder_without_an_end_is_refused(
     }
     with pytest.raises(SizeError, match="or they are more than 20"):
         download(URI, tmp_path, server.uri, 1 << 20)
+
+
+@pytest.mark.parametrize("size_kib", [2, 100 << 20])
+def test_one_file_is_counted_as_well(server: Server, tmp_path: Path, size_kib: int) -> None:
+    server.sizes = {"a": size_kib}
+    if size_kib > 4:
+        with pytest.raises(SizeError):
+            download(URI, tmp_path, server.uri, 4 * KIB, "a")
+        return
+    download(URI, tmp_path, server.uri, 4 * KIB, "a")
+    assert (tmp_path / "a").stat().st_size == size_kib * KIB

@@ -116,12 +116,11 @@ def test_nothing_is_downloaded_from_where_a_writer_of_the_registry_points(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, source: str
 ):
     """The tags are those of a signed version, so the signature holds."""
-    import mlflow.artifacts
 
-    def download(**_options: object) -> str:
+    def download(*_given: object) -> Path:
         raise AssertionError("downloaded")
 
-    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
+    monkeypatch.setattr(bounded_download, "download", download)
     shutil.rmtree(installation.folder)
     installation.source = source
     with pytest.raises(RegistryError, match=r"m version 1: its files are at .*, which is neither"):

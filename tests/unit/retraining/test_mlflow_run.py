@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.model_registry import mlflow_client
+from services.model_registry import bounded_download, mlflow_client
 from services.retraining import mlflow_run
 from services.retraining.mlflow_run import ARTIFACT, RegisteredCandidate, RetrainingRun
 from services.runtime.settings import Settings
@@ -51,10 +51,12 @@ class MemoryClient:
     def get_run(self, run_id: str) -> Any:
         return types.SimpleNamespace(info=types.SimpleNamespace(artifact_uri=self.artifact_uri))
 
-    def download_artifacts(self, run_id: str, name: str, folder: str) -> str:
-        path = Path(folder) / name
-        path.write_bytes(msgspec.json.encode(KEPT))
-        return str(path)
+    def download(self, uri: str, folder: Path, tracking_uri: str, bytes_max: int, file: str) -> None:
+        assert (uri, tracking_uri) == (self.artifact_uri, self.tracking_uri)
+        kept = msgspec.json.encode(KEPT)
+        if len(kept) > bytes_max:
+            raise bounded_download.SizeError("too large")
+        (folder / file).write_bytes(kept)
 
     def get_registered_model(self, name: str) -> Any:
         return types.SimpleNamespace(aliases=self.aliases)
@@ -67,6 +69,7 @@ class MemoryClient:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
     found = MemoryClient()
+    monkeypatch.setattr(bounded_download, "download", found.download)
     monkeypatch.setattr(mlflow_client, "experiment_id", lambda client, name: f"experiment {name}")
     monkeypatch.setattr(
         mlflow_client,
@@ -101,6 +104,15 @@ def test_a_candidate_of_before_a_crash_is_found_by_its_request(client: MemoryCli
     assert found is not None
     assert (found.version, found.reference.version, found.rows) == (4, 4, 9)
     assert mlflow_run.find(client, MODEL, "r3") is None
+
+
+def test_a_candidate_that_is_too_large_is_not_read(
+    client: MemoryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_run, "ARTIFACT_BYTES_MAX", 10)
+    tags = {mlflow_client.REQUEST_TAG: "r2"}
+    client.versions.append(types.SimpleNamespace(version="4", run_id="run-1", tags=tags))
+    assert mlflow_run.find(client, MODEL, "r2") is None
 
 
 def test_a_candidate_whose_files_are_elsewhere_is_not_read(client: MemoryClient) -> None:
