@@ -20,7 +20,7 @@ from services.drift.binning.bin_counts import BinCounts
 from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.protocol import Detector
 from services.drift.detectors.river_detectors import RiverDetector
-from services.retraining import reference
+from services.monitoring import reference
 from services.runtime.declaration import Detector as Name
 
 REPLICATES = 200

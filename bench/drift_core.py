@@ -22,9 +22,9 @@ from services.drift.evaluator import Evaluator
 from services.drift.monitored_model import SNAPSHOTS
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
+from services.monitoring import reference
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.prediction_decoder import PredictionDecoder
-from services.retraining import reference
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, garbage, records
 from streams.inputs import LABEL, PartitionKey

@@ -13,8 +13,8 @@ from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.ranks import Ranking
 from services.drift.detectors.relation_detector import PairDetector
+from services.monitoring import design_effect, reference
 from services.monitoring.rank_correlation import Moments, RankScorer, Scores
-from services.retraining import design_effect, reference
 
 Ranks = npt.NDArray[np.float64]
 Sample = npt.NDArray[np.float64]

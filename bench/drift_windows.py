@@ -17,7 +17,7 @@ from bench import environments
 from bench.report import Figures
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.windows.comparison import DriftThresholds, compare
-from services.retraining import reference
+from services.monitoring import reference
 
 PEERS = ("evidently", "nannyml")
 FEATURES = 50

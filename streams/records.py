@@ -402,7 +402,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Labels of the champion's predictions that became known within the window, whatever the time of the
     request. Those of other arms are in ``arms``."""
     features: list[FeatureDrift] = []
-    """Empty without a reference or predictions."""
+    """Empty without a reference or predictions, see ``has_reference``."""
     score_psi: float | None = None
     """Population stability index of the champion's scores; null without a reference or predictions."""
     log_loss: float | None = None
@@ -432,6 +432,11 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Distribution of the champion's scores."""
     score: FeatureDrift | None = None
     """Drift of the champion's scores, measured like that of a feature: prediction drift."""
+    prediction: FeatureDrift | None = None
+    """Drift of the champion's predicted classes, measured like that of a feature; multiclass only."""
+    has_reference: bool | None = None
+    """Whether the champion has a reference: without one, features, scores, relations and segments are not
+    compared. Null without a model, and in reports of older versions."""
     confidence: ConfidenceDrift | None = None
     """Drift of the champion's confidence; null for models that are not binary."""
     relations: RelationDrift | None = None
@@ -570,7 +575,8 @@ class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):
     version: Int64
     kind: Literal["feature", "category", "relation", "quality", "score", "loss"]
     subject: str
-    """The name of a feature, the names of two features, ``score``, or ``log_loss``."""
+    """The name of a feature, the names of two features, ``score``, ``prediction`` (the predicted classes of a
+    multiclass model), or the name of a loss."""
     value: float
     threshold: float
     detected_at_ms: TimeMs
@@ -694,13 +700,19 @@ class PairReference(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Reference(msgspec.Struct, kw_only=True, frozen=True):
-    """The training set of the champion in numbers, with which drift compares later windows."""
+    """Known rows of a version in numbers, with which drift compares later windows.
+
+    They are of its training set, of the file given at its registration, or of the first labels of a model
+    that learns online.
+    """
 
     version: Int64
+    """Of a model that learns online: the first version that is compared with it."""
     features: list[FeatureReference]
     score: FeatureReference | None
-    log_loss: float
-    """Log loss on the window held out in training."""
+    log_loss: float | None
+    """Log loss on the window held out in training, or on the known rows; null without labels, and for a
+    regression."""
     loss_design_effect: float = 1.0
     """Design effect of the losses on that window, see `FeatureReference.design_effect`."""
     pairs: PairReference | None = None
@@ -714,6 +726,8 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """Results of that window by bin of the score: ``labels``, ``positives``, and the sum of each measure."""
     error_max: float | None = None
     """Regression: the 99th percentile of the errors, at which intervals and detectors clip them."""
+    prediction: FeatureReference | None = None
+    """Multiclass: the predicted classes; null for other tasks and in references of older versions."""
 
 
 class Arm(msgspec.Struct, kw_only=True, frozen=True):

@@ -62,6 +62,8 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "slo.accuracy.loss_tolerance": ({"slo.accuracy": {"objective": 0.9, "loss_tolerance": 0.5}},),
     "business": ({"business": None, "retraining.harm": "loss"},),
     "gates": ({"gates": None}, {"gates": {"floor": 0.5}, "learning": None}),
+    "learning.reference.since": ({"learning.reference": {"since": "2013-01-01T01:00:00Z"}},),
+    "learning.reference.until": ({"learning.reference": {"until": "2013-01-02T01:00:00Z"}},),
     "learning": ({"learning": {"every_hours": 3}, "gates": None}, {"learning": None}),
 }  # fmt: skip
 """Settings whose new value follows from others, and sections that are added or removed."""

@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from bench.monitoring import generators
 from services.drift.engine import DriftOutputs, Engine, starting_state
-from services.retraining import reference
+from services.monitoring import reference
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams import records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -182,16 +181,12 @@ def known_reference(
     By default the mean loss of its held-out rows is the expected one.
     """
     scores, labels = held_out or generators.even_scores(np.random.default_rng(0), HELD_OUT_ROWS)
+    known_ms = times(len(next(iter(columns.values()))), rows_a_day, end_ms=START_MS)
+    held_out_ms = times(len(scores), rows_a_day, end_ms=START_MS)
     return reference.build(
         1,
-        pd.DataFrame(dict(columns)),
-        times(len(next(iter(columns.values()))), rows_a_day, end_ms=START_MS),
-        times(len(scores), rows_a_day, end_ms=START_MS),
-        scores,
-        labels,
-        float(-np.log(np.where(labels == 1, scores, 1 - scores)).mean()),
-        [name for name, values in columns.items() if values.dtype == object],
-        {},
+        reference.KnownRows(columns, known_ms),
+        reference.KnownOutputs(scores, labels.astype(np.float64), held_out_ms),
         declared,
     )
 

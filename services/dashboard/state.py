@@ -75,6 +75,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     score_psi: float | None
     score_threshold: float | None
     score_drifted: bool
+    """Whether the scores drifted, or the predicted classes of a multiclass model."""
+    has_reference: bool | None
     log_loss: float | None
     absolute_error: float | None
     """Only for regressions, which have no log loss."""
@@ -338,7 +340,8 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         },
         score_psi=_rounded(report.score_psi),
         score_threshold=_rounded(report.score.threshold if report.score else None),
-        score_drifted=report.score is not None and report.score.drifted,
+        score_drifted=any(each is not None and each.drifted for each in (report.score, report.prediction)),
+        has_reference=report.has_reference,
         log_loss=_rounded(report.log_loss),
         absolute_error=_rounded(report.measures.get("absolute_error")),
         accuracy=_rounded(report.accuracy),

@@ -167,7 +167,15 @@ class DriftMetrics:
         return int(getattr(totals, field) - getattr(self._counted, field))
 
 
+def without_reference() -> list[str]:
+    """Return the models whose champion has no reference."""
+    samples = [sample for each in metrics.DRIFT_REFERENCE.collect() for sample in each.samples]
+    return sorted(sample.labels["model"] for sample in samples if not sample.value)
+
+
 def _show_report(report: records.DriftReport) -> None:
+    if report.has_reference is not None:
+        metrics.DRIFT_REFERENCE.labels(report.model).set(report.has_reference)
     for feature in report.features if report.predictions else ():
         evidence = -math.log10(max(feature.p_value, P_VALUE_MIN))
         metrics.DRIFT_EFFECT.labels(report.model, feature.feature).set(feature.psi)

@@ -116,9 +116,10 @@ class Evaluator:
     def follow(self, version: int, window_start_ms: int) -> None:
         """Evaluate another champion from now on, without alarms or losses; take the alarms before this call.
 
-        The versions of a model that learns continually count as one champion: only the number changes.
+        The versions of a model that learns continually count as one champion until they have another
+        reference: only the number changes.
         """
-        is_same_lineage = self._learns and self.champion
+        is_same_lineage = self.champion and self._lineage(version) == self._lineage(self.champion)
         self.champion = version
         if is_same_lineage:
             return
@@ -225,10 +226,10 @@ class Evaluator:
         )
 
     def _lineage(self, version: int, arm: str = CHAMPION) -> int:
-        """Return what counts as one champion: of a continual learner all versions of the champion's arm."""
-        if not self._learns:
-            return version
-        return min(version, 1) if arm == CHAMPION else _OTHER_ARM
+        """Return what counts as one champion, see `References.lineage`; of a learner only in its arm."""
+        if self._learns and arm != CHAMPION:
+            return _OTHER_ARM
+        return self._references.lineage(version)
 
     def _is_champions(self, version: int, arm: str) -> bool:
         return version > 0 and self._lineage(version, arm) == self._lineage(self.champion)

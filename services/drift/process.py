@@ -16,7 +16,7 @@ readers drop such repeats (`streams.repeats.RepeatFilter`, ids).
 
 import functools
 
-from services.drift import session
+from services.drift import drift_metrics, session
 from services.runtime import blocking_process, declaration_file
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
@@ -32,5 +32,12 @@ def run() -> None:
         settings,
         settings.drift_port,
         functools.partial(session.open_session, settings, folder, quarantine),
-        detail=quarantine.detail,
+        detail=lambda: {**quarantine.detail(), **_without_reference()},
     )
+
+
+def _without_reference() -> dict[str, object]:
+    """Return for the readiness which models are watched by their labels alone."""
+    models = drift_metrics.without_reference()
+    text = "no reference: features, scores, segments and relations are not watched"
+    return {"without_reference": dict.fromkeys(models, text)} if models else {}

@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable
 
-from services.drift.binning.binning import RowBinner
+import numpy as np
+import numpy.typing as npt
+
+from services.drift.binning.binning import PredictionRows, RowBinner
+from services.model_registry.traffic_split import CHAMPION
 from services.runtime.declaration import ModelDeclaration
 from streams.feature_sets import FeatureSets
 from streams.records import Prediction, Reference
@@ -19,6 +23,7 @@ class References:
     def __init__(self, known: Iterable[Reference], declaration: ModelDeclaration) -> None:
         """Start with the references of a state."""
         self._declaration = declaration
+        self._learns = declaration.learning is not None
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
@@ -37,8 +42,12 @@ class References:
         return not self._unknown and not self.feature_sets.has_unknown
 
     def note(self, prediction: Prediction) -> None:
-        """Note the version that predicted, and the names of its features."""
-        if prediction.version not in self._known:
+        """Note the version that predicted, and the names of its features.
+
+        The versions of a model that learns online share references, which come with the changes that
+        `Champions` waits for.
+        """
+        if not self._learns and prediction.version not in self._known:
             self._unknown.add(prediction.version)
         self.feature_sets.note(prediction.feature_set)
 
@@ -55,19 +64,53 @@ class References:
         self.feature_sets.give_up()
 
     def get(self, version: int | None) -> Reference | None:
-        """Return the reference of a version, or None."""
-        return None if version is None else self._known.get(version)
+        """Return the reference with which a version is compared, or None."""
+        return None if version is None else self._known.get(self._base(version))
+
+    def lineage(self, version: int) -> int:
+        """Return what counts as one champion: of a model that learns online all versions of one reference.
+
+        The versions before the first reference are lineage 1.
+        """
+        if not self._learns:
+            return version
+        base = self._base(version)
+        return base if self._known.get(base) is not None else min(version, 1)
+
+    def _base(self, version: int) -> int:
+        """Return the version whose reference a version has."""
+        if not self._learns:
+            return version
+        known = [each for each, found in self._known.items() if found is not None and each <= version]
+        return max(known, default=version)
 
     def row_binner(self, version: int | None) -> RowBinner | None:
         """Return the binner for a version's reference, always the same object; None without a reference."""
         reference = self.get(version)
         if version is None or reference is None:
             return None
+        version = reference.version
         if version not in self._binners:
             if len(self._binners) >= BINNERS_KEPT_MAX:
                 del self._binners[next(iter(self._binners))]
-            self._binners[version] = RowBinner(reference, self._declaration, self.feature_sets)
+            self._binners[version] = RowBinner(
+                reference, self._declaration, self.feature_sets, self._answered
+            )
         return self._binners[version]
+
+    def _answered(self, rows: PredictionRows, reference: Reference) -> npt.NDArray[np.bool_]:
+        """Return which rows (n_rows,) were answered by a version that has this reference."""
+        answered: npt.NDArray[np.bool_] = rows.versions == reference.version
+        if not self._learns:
+            return answered
+        lineages = {version: self.lineage(version) for version in set(rows.versions.tolist())}
+        return np.array(
+            [
+                each.arm == CHAMPION and lineages[each.version] == reference.version
+                for each in rows.predictions
+            ],
+            dtype=np.bool_,
+        )
 
     def state(self) -> list[Reference]:
         """Return what a state keeps, by version."""

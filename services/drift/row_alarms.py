@@ -75,7 +75,7 @@ class RowAlarms:
         if binner is None:
             return []
         binned = in_window if in_window is not None and binner is window.row_binner else binner.assign(rows)
-        return sorted(self._watchers.add(rows, binned, version), key=lambda each: each[0])
+        return sorted(self._watchers.add(rows, binned), key=lambda each: each[0])
 
     def _result(
         self, observed: ObservedChange, window: DriftWindow, version: int
@@ -89,8 +89,11 @@ class RowAlarms:
     ) -> records.DriftAlarm:
         """Make the alarm of a change; one of a feature with many new categories is of the kind category."""
         subject, segment = observed.of.subject, observed.of.segment
-        contributions = window.contributions(subject, segment)
         kind: AlarmKind = observed.of.kind
+        if kind == "score":
+            contributions = window.outputs.contributions(subject)
+        else:
+            contributions = window.contributions(subject, segment)
         text = observed.text or alarm_texts.feature_text(subject, segment, change.effect, contributions)
         counted = next((each for each in window.features if each.name == subject), None)
         share = 0.0

@@ -11,7 +11,7 @@ import msgspec
 
 from services.model_registry import traffic_split
 from services.runtime.declaration import INTERVALS_AHEAD_MAX
-from streams.records import Arm, LearnedSpan, ModelChanged
+from streams.records import Arm, LearnedSpan, ModelChanged, Reference, ReferenceName
 
 KEPT_MAX = 2 * INTERVALS_AHEAD_MAX
 """Maximum versions that are remembered, in case an operator overwrites the arms that include them."""
@@ -32,7 +32,11 @@ class Announcement(msgspec.Struct, array_like=True, frozen=True):
 
 
 def changes(
-    model: str, first_ms: int, learned: Sequence[Announcement], latest: ModelChanged | None
+    model: str,
+    first_ms: int,
+    learned: Sequence[Announcement],
+    latest: ModelChanged | None,
+    reference: Reference | ReferenceName | None = None,
 ) -> list[ModelChanged]:
     """Return the changes, one for each version that the latest change does not include.
 
@@ -42,6 +46,7 @@ def changes(
             restarted and all versions are new.
         learned: Versions, in order.
         latest: The latest change; None if there is none.
+        reference: That of the versions from its own on.
     """
     span = None if latest is None else latest.learned
     included_ms = span.until_ms if span is not None and span.from_ms == first_ms else None
@@ -51,6 +56,7 @@ def changes(
         if included_ms is not None and each.interval_end_ms <= included_ms:
             continue
         arms = _arms_after(each, arms)
+        known = reference if reference is not None and reference.version <= each.version else None
         found.append(
             ModelChanged(
                 model=model,
@@ -58,6 +64,8 @@ def changes(
                 changed_at_ms=each.interval_end_ms,
                 reason=f"learned from {each.labels} labels",
                 learned=LearnedSpan(from_ms=first_ms, until_ms=each.interval_end_ms),
+                reference=known if isinstance(known, Reference) else None,
+                reference_name=known if isinstance(known, ReferenceName) else None,
             )
         )
     return found

@@ -14,7 +14,9 @@ from typing import Any
 
 from services.learning.arms_update import KEPT_MAX, Announcement
 from services.learning.learner_state import LearnerState, Lesson
+from services.learning.reference_period import ReferencePeriod
 from services.model_registry import learned_versions, river_format
+from services.model_registry.model_inputs import InputKind, Inputs
 from services.monitoring.label_join import Joined, LabelJoin
 from services.monitoring.model_metrics import Measures
 from services.runtime.declaration import ModelDeclaration
@@ -43,6 +45,7 @@ class IntervalLearner:
         feature_names: Sequence[str],
         make: Callable[[], Any],
         state: LearnerState,
+        kinds: Inputs | None = None,
     ) -> None:
         """Continue from a state, which this object changes; see `services.learning.learner.Learner`."""
         assert declaration.learning is not None, "a model that learns declares it"
@@ -53,6 +56,9 @@ class IntervalLearner:
         self._is_binary = declaration.task == "binary"
         self._measures = Measures(declaration)
         self._state = state
+        self._reference = ReferencePeriod(
+            declaration, kinds or dict.fromkeys(feature_names, InputKind.NUMBER), state
+        )
         self._estimator = make() if state.estimator is None else river_format.decode(state.estimator)
 
     def add(self, joined: Joined) -> None:
@@ -64,6 +70,7 @@ class IntervalLearner:
         state.lessons.append(
             Lesson(label.event_time_ms, label.prediction_id, label.value, entry.features, correction)
         )
+        self._reference.add(label, entry)
         if entry.score is not None and corrects is None:
             count, total = state.losses
             state.losses = count + 1, total + (self._measures.loss_of_score(entry.score, label.value) or 0.0)
@@ -100,6 +107,7 @@ class IntervalLearner:
     def _close(self, end_ms: int, outputs: LearningOutputs) -> None:
         state = self._state
         outputs.intervals_closed += 1
+        self._reference.close(end_ms, self._version(end_ms))
         if state.losses[0]:
             outputs.loss = state.losses[1] / state.losses[0]
             state.losses = 0, 0.0
@@ -111,6 +119,10 @@ class IntervalLearner:
         state.estimator = river_format.encode(self._estimator)
         if state.counts.learned >= self._learning.minimum_labels:
             self._publish(end_ms, state.estimator, outputs)
+
+    def _version(self, end_ms: int) -> int:
+        assert self._state.first_ms is not None, "set with the first record"
+        return (end_ms - self._state.first_ms) // self._learning.interval_ms
 
     def _learn(self, lesson: Lesson, *, is_new: bool) -> None:
         counts = self._state.counts
@@ -128,8 +140,7 @@ class IntervalLearner:
 
     def _publish(self, end_ms: int, estimator: bytes, outputs: LearningOutputs) -> None:
         state = self._state
-        assert state.first_ms is not None, "set with the first record"
-        version = (end_ms - state.first_ms) // self._learning.interval_ms
+        version = self._version(end_ms)
         announcement = Announcement(version, end_ms, end_ms + self._learning.delay_ms, state.counts.learned)
         state.learned = [*state.learned, announcement][-KEPT_MAX:]
         outputs.learned.append(announcement)

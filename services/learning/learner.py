@@ -14,6 +14,7 @@ from services.learning import learner_basis
 from services.learning.arms_update import Announcement
 from services.learning.intervals import IntervalLearner, LearningOutputs
 from services.learning.learner_state import LearnerState, LearningCounts
+from services.model_registry.model_inputs import InputKind
 from services.monitoring.label_join import JoinTotals, LabelJoin
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
@@ -46,6 +47,7 @@ class Learner:
         state: LearnerState,
         sets: FeatureSets | None = None,
         definitions: Mapping[str, str] | None = None,
+        kinds: Mapping[str, InputKind] | None = None,
     ) -> None:
         """Continue from a state; see `services.learning.learner_state.fresh_state`.
 
@@ -58,6 +60,7 @@ class Learner:
                 ``feature_names``.
             definitions: Digests of how the features of views are defined now, by feature. Rows of another
                 definition are not learned.
+            kinds: The kind of each feature, in the same order; by default all are numbers.
         """
         self.feature_names, self.definitions = tuple(feature_names), dict(definitions or {})
         changed = learner_basis.fit(state, declaration, feature_names, self.definitions)
@@ -69,6 +72,8 @@ class Learner:
         self._rows = _RowLog(self.model, self.feature_sets, self.definitions)
         self.inputs = Inputs(by_partition(state.predictions, state.labels))
         self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
+        self.totals = state.totals
+        """Counts of predictions and labels, by what the join did with them."""
         self._join = LabelJoin(
             declaration.label.horizon_ms,
             state.totals,
@@ -76,7 +81,7 @@ class Learner:
             keep_features=True,
             waiting=state.waiting_labels,
         )
-        self._intervals = IntervalLearner(declaration, feature_names, make, state)
+        self._intervals = IntervalLearner(declaration, feature_names, make, state, kinds)
         self._state = state
         self._in_work: Item | None = None
         self._forgets_scores = learner_basis.LABELS in changed
@@ -95,11 +100,6 @@ class Learner:
     # -- what goes out ---------------------------------------------------------------------------
 
     @property
-    def totals(self) -> JoinTotals:
-        """Counts of predictions and labels, by what the join did with them."""
-        return self._join.totals
-
-    @property
     def counts(self) -> LearningCounts:
         """Counts of the labels that were joined."""
         return self._state.counts
@@ -108,6 +108,11 @@ class Learner:
     def learned(self) -> list[Announcement]:
         """The latest versions, which the arms have to include."""
         return self._state.learned
+
+    @property
+    def reference(self) -> records.Reference | None:
+        """The reference of the versions from its own on; None until its rows are complete."""
+        return self._state.reference
 
     @property
     def first_ms(self) -> int | None:

@@ -7,7 +7,7 @@ from services.runtime.declaration import ModelDeclaration
 from streams.feature_sets import ABSENT
 from streams.records import FeatureValue
 
-LABELS, INTERVAL = "labels", "interval"
+LABELS, INTERVAL, REFERENCE = "labels", "interval", "reference"
 """The parts of a basis, see `basis_of`."""
 DEFINITION = "definition of "
 """How the part of a feature begins, whose text is the digest of its definition."""
@@ -17,10 +17,12 @@ def basis_of(declaration: ModelDeclaration, definitions: Mapping[str, str]) -> d
     """Return what a state depends on, besides the names of features, as a readable text for each part."""
     label = declaration.label
     kind = next(field.type for field in label.fields if field.name == label.value)
-    interval_ms = declaration.learning.interval_ms if declaration.learning else 0
+    assert declaration.learning is not None, "a model that learns declares it"
+    interval_ms, reference = declaration.learning.interval_ms, declaration.learning.reference
     return {
         LABELS: f"{declaration.task} {label.value}: {kind}, above {label.positive_above}",
         INTERVAL: f"{interval_ms} ms",
+        REFERENCE: f"{reference.rows} rows from {reference.since_ms} to {reference.until_ms}",
     } | {f"{DEFINITION}{name}": digest for name, digest in sorted(definitions.items())}
 
 
@@ -61,7 +63,9 @@ def fit(
         state.waiting_labels = []  # their values have the old meaning
         for each in state.pending:
             each.score = None
-    if changed.keys() - {INTERVAL}:
+    if is_redefined or changed.keys() & {LABELS, REFERENCE}:
+        state.known_rows, state.reference = [], None
+    if changed.keys() - {INTERVAL, REFERENCE}:
         state.on_disk.store = ""
     if INTERVAL in changed:
         _renumber(state, _milliseconds(changed[INTERVAL]), _milliseconds(now[INTERVAL]))
@@ -77,7 +81,7 @@ def _width_fits(state: LearnerState, names: Sequence[str]) -> Sequence[str]:
 
 def _drop_rows(state: LearnerState) -> None:
     """Drop the lessons, and the values of the predictions that wait: their labels are counted as unfit."""
-    state.lessons = []
+    state.lessons, state.known_rows = [], []
     for entry in state.pending:
         entry.features = []
 
@@ -95,6 +99,8 @@ def _align(state: LearnerState, before: Sequence[str], names: Sequence[str]) -> 
 
     for lesson in state.lessons:
         lesson.features = row(lesson.features)
+    for known in state.known_rows:
+        known.features = row(known.features)
     for entry in state.pending:
         entry.features = row(entry.features)
 

@@ -27,6 +27,16 @@ class Lesson(msgspec.Struct, array_like=True, gc=False):
     """0: the first label of its request; above: a later one, see `records.Outcome.correction`."""
 
 
+class KnownRow(msgspec.Struct, array_like=True, gc=False):
+    """One labelled prediction of the rows from which the reference is made."""
+
+    event_time_ms: int
+    prediction_id: str
+    label: float
+    score: float
+    features: list[records.FeatureValue]
+
+
 class LearningCounts(msgspec.Struct):
     """Running totals of joined labels since the first event; the join counts the others."""
 
@@ -74,6 +84,10 @@ class LearnerState(msgspec.Struct):
     """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     on_disk: PendingMark = msgspec.field(default_factory=PendingMark)
     """The predictions that wait and are not in ``pending``."""
+    known_rows: list[KnownRow] = []
+    """The rows of the reference so far, by event time; see `reference_period`."""
+    reference: records.Reference | None = None
+    """The reference, once its rows are complete."""
     basis: dict[str, str] = {}
     """What the rest depends on in the declaration, see `learner_basis`."""
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -16,7 +16,7 @@ from services.learning.definition_watch import DefinitionWatch
 from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.learning.learning_metrics import LearningObserver
-from services.model_registry import learned_versions
+from services.model_registry import large_references, learned_versions, model_inputs
 from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
 from services.monitoring import pending_restore, prediction_source
@@ -48,6 +48,8 @@ from streams.inputs import Item
 
 REDIS_TIMEOUT_SECONDS = 2.0
 CLOSE_MS = 1000
+PublishReference = Callable[[str, records.Reference], records.ReferenceName]
+"""Writes the reference of a model that is too large for a change, and returns its name."""
 CHECKPOINTS = Snapshots(LearnerState, 1)
 
 _log = structlog.get_logger()
@@ -121,7 +123,8 @@ def make_learner(
         [name for name in names if name in text],
         [name for name in names if name not in text],
     )
-    return Learner(declaration, names, make, state, sets, view_definition.of_service(service))
+    definitions, kinds = view_definition.of_service(service), model_inputs.served(declaration, service)
+    return Learner(declaration, names, make, state, sets, definitions, kinds)
 
 
 @contextlib.contextmanager
@@ -145,7 +148,7 @@ def opened(
             source="learning",
             cloud_events=settings.cloud_events != "none",
         )
-        announcer = Announcer(models_topic)
+        announcer = Announcer(models_topic, functools.partial(large_references.publish_connected, settings))
         reader = prediction_source.PredictionSourceReader(consumer)
         ownership = model_ownership.join(settings, "learning", topics.LEARNING_STATE)
         stack.callback(ownership.close)
@@ -289,9 +292,11 @@ class Announcer:
     Operators write to the models topic as well. So each version is added to the arms that they have left.
     """
 
-    def __init__(self, models_topic: ModelsTopic) -> None:
-        """Take the models topic, which is read to its end."""
+    def __init__(self, models_topic: ModelsTopic, publish_large: PublishReference) -> None:
+        """Take the models topic, which is read to its end, and what writes references too large for it."""
         self._models_topic = models_topic
+        self._publish_large = publish_large
+        self._large_names: dict[str, records.ReferenceName] = {}
 
     def names_of(self, model: str) -> FeatureSets:
         """Return the published names of the features of a model, which grow as the topic is read."""
@@ -308,14 +313,26 @@ class Announcer:
     def announce(self, each: LearningModel) -> None:
         """Write the changes that the arms of a model lack; return when the latest arms have them all."""
         first_ms, learned = each.learner.first_ms, each.learner.learned
+        reference = self._published(each.name, each.learner.reference)
         if first_ms is None:
             return
 
         def lacking(latest: records.ModelChanged | None) -> list[records.ModelChanged]:
-            return arms_update.changes(each.name, first_ms, learned, latest)
+            return arms_update.changes(each.name, first_ms, learned, latest, reference)
 
         if not self._models_topic.publish_on_latest(each.name, lacking):
             _log.warning("learning.arms_contended", model=each.name, attempts=ATTEMPTS_MAX)
+
+    def _published(
+        self, model: str, reference: records.Reference | None
+    ) -> records.Reference | records.ReferenceName | None:
+        """Return a reference, or the name of one that is too large for a change and written here."""
+        if reference is None or not large_references.is_large(reference):
+            return reference
+        known = self._large_names.get(model)
+        if known is None or known.version != reference.version:
+            self._large_names[model] = self._publish_large(model, reference)
+        return self._large_names[model]
 
 
 def _restore(

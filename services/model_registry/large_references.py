@@ -7,16 +7,18 @@ so a change that can be read names a reference that can be read, also while MLfl
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kafka import TopicPartition
 
-from services.runtime import kafka_consumers
+from services.runtime import kafka_consumers, kafka_producers
 from services.runtime.decompression import decompressed
 from services.runtime.large_records import FoundValue, LargeRecordError, LargeRecordWriter, Write
 from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from streams.json_decoder import InvalidRecordError
+from streams.producer import Record
 from streams.records import Reference, ReferenceName
 
 PARTITION = TopicPartition(topics.REFERENCES.name, 0)
@@ -53,6 +55,18 @@ def publish(latest: Latest, write: Write, model: str, reference: Reference) -> R
         writer.learn({} if found is None else {key: found})
         writer.put(key, value)
     return ReferenceName(version=reference.version, sha256=_digest(value))
+
+
+def publish_connected(settings: Settings, model: str, reference: Reference) -> ReferenceName:
+    """Write a reference with connections of its own, see `publish`; raises `KafkaError` without a broker."""
+    ensure_topics(settings, {})
+    with kafka_producers.connected(settings) as producer:
+
+        def write(batch: Sequence[Record]) -> None:
+            for key, value, _ in batch:
+                producer.send(topics.REFERENCES.name, key or b"", value)
+
+        return publish(latest_in(settings), write, model, reference)
 
 
 def read(latest: Latest, model: str, name: ReferenceName) -> Reference:

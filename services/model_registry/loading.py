@@ -1,7 +1,8 @@
 """Loading a registered version: its signature, files, inputs and golden batch are verified."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,33 +99,38 @@ def load_found(
     settings: Settings, declaration: ModelDeclaration, given: Inputs, found: RegisteredVersion
 ) -> LoadedVersion:
     """Do the other steps of `load`."""
-    version = found.number
+    try:
+        with opened_files(settings, declaration.name, found) as folder:
+            loaded = open_folder(settings, declaration, given, found.statement.flavour, folder)
+    except (model_inputs.InputsError, ContractError, golden_batch.GoldenError) as error:
+        raise RegistryError(f"{declaration.name} version {found.number}: {error}") from error
+    SignedTags(settings.home, declaration.name).keep(found.number, found.tags)
+    return loaded
+
+
+@contextlib.contextmanager
+def opened_files(settings: Settings, model: str, found: RegisteredVersion) -> Iterator[Path]:
+    """Yield the folder of a version's files, verified; they are downloaded unless they are on this disk.
+
+    Raises `RegistryError`, and `OutageError` as `load`.
+    """
 
     def download(folder: Path) -> Path:
         if found.registered is None:
-            raise _away(settings, declaration.name, version)
+            raise _away(settings, model, found.number)
         return _download(settings, found.registered, folder)
 
+    store = VersionCache(settings.home, settings.model_store_mib_max << 20)
     try:
-        store = VersionCache(settings.home, settings.model_store_mib_max << 20)
-        digest = found.statement.digest
-        with store.opened(digest, download) as folder:
-            loaded = open_folder(settings, declaration, given, found.statement.flavour, folder)
+        with store.opened(found.statement.digest, download) as folder:
+            yield folder
     except TamperedError as error:
         raise RegistryError(
-            f"{declaration.name} version {version}: {error}: its files were changed after it was registered; "
+            f"{model} version {found.number}: {error}: its files were changed after it was registered; "
             f"find out who changed them, then {REGISTER_AGAIN}"
         ) from error
-    except (
-        LocationError,
-        SizeError,
-        model_inputs.InputsError,
-        ContractError,
-        golden_batch.GoldenError,
-    ) as error:
-        raise RegistryError(f"{declaration.name} version {version}: {error}") from error
-    SignedTags(settings.home, declaration.name).keep(version, found.tags)
-    return loaded
+    except (LocationError, SizeError) as error:
+        raise RegistryError(f"{model} version {found.number}: {error}") from error
 
 
 def open_folder(

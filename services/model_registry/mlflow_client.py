@@ -15,6 +15,8 @@ CHALLENGER = "challenger"
 
 SIGNED_TAGS = ("driftline.digest", "driftline.flavour", "driftline.signature")
 """Tags of a version: the digest of its files, the flavour that loads it, and the signature of both."""
+REFERENCE_TAG = "driftline.reference"
+"""Tag of a version: whether it has a reference, ``yes`` or ``no``; older versions have none of it."""
 REQUEST_TAG = "driftline.request_id"
 """Tag of runs and versions: the retraining request that made them."""
 

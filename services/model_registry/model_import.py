@@ -12,6 +12,7 @@ from services.model_registry.contract import ContractError
 from services.model_registry.golden_batch import GoldenError, one_line
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.registration import Tags
+from services.model_registry.sealed_reference import MakeReference
 from services.model_registry.sklearn_flavour import model as sklearn_model
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
@@ -30,6 +31,7 @@ class ImportSource:
     settings: Settings
     uri: str
     rows: Path | None
+    make_reference: MakeReference | None = None
     _: dataclasses.KW_ONLY
     allow_pickle: bool
 
@@ -49,7 +51,9 @@ def seal(source: ImportSource, declaration: ModelDeclaration, given: Inputs, fol
             )
         if path.is_dir() and _loader_of(path) != SKLEARN:
             shutil.copytree(path, folder)
-            return registration.seal_pyfunc(settings, declaration, given, _rows(source, path), folder)
+            return registration.seal_pyfunc(
+                settings, declaration, given, _rows(source, path), folder, source.make_reference
+            )
         rows = _rows(source, path)
         if path.is_dir():
             estimator, names = _read_mlflow(source, path), list(model_inputs.signature(path))
@@ -57,7 +61,9 @@ def seal(source: ImportSource, declaration: ModelDeclaration, given: Inputs, fol
             estimator = _read_file(source, path)
             names = [str(name) for name in getattr(estimator, "feature_names_in_", rows.columns)]
         model_inputs.check_columns(rows, names)
-        return registration.seal_estimator(settings, declaration, given, estimator, rows[names], folder)
+        return registration.seal_estimator(
+            settings, declaration, given, estimator, rows[names], folder, source.make_reference
+        )
 
 
 def _fetch(source: ImportSource, work: Path) -> Path:

@@ -16,6 +16,7 @@ from services.model_registry import (
     mlflow_client,
     model_inputs,
     pyfunc_model,
+    sealed_reference,
     signing,
 )
 from services.model_registry.contract import Contract, declared_fields
@@ -23,6 +24,7 @@ from services.model_registry.format_choice import AuthorRows
 from services.model_registry.golden_batch import GoldenBatch
 from services.model_registry.input_format import ColumnFormat, ColumnType, Formats, Marker
 from services.model_registry.model_inputs import InputKind, Inputs
+from services.model_registry.sealed_reference import MakeReference
 from services.model_registry.sklearn_flavour import model as sklearn_model
 from services.model_registry.sklearn_flavour.fitted_markers import markers_of
 from services.runtime.declaration import ModelDeclaration
@@ -48,6 +50,7 @@ def seal_estimator(
     estimator: Any,
     rows: "pd.DataFrame",
     folder: Path,
+    make_reference: MakeReference | None = None,
 ) -> Tags:
     """Save a scikit-learn estimator into a new folder; return the tags that its version needs.
 
@@ -58,6 +61,7 @@ def seal_estimator(
         estimator: The fitted estimator, whose outputs the version must repeat.
         rows: Inputs as its author has them, with the model's columns in order.
         folder: The folder for the version's files.
+        make_reference: Makes its reference; None: it has none.
 
     Raises `InputsError`, `ContractError` or `GoldenError` for a model that could not be served.
     """
@@ -73,12 +77,17 @@ def seal_estimator(
     complete = known.frame.dropna()
     examples = (complete if len(complete) else known.frame).head(EXAMPLE_ROWS)
     sklearn_model.save(estimator, formats, examples, folder, settings)
-    version = _Version(declaration, given, sklearn_model.FLAVOUR, formats)
+    version = _Version(declaration, given, sklearn_model.FLAVOUR, formats, make_reference)
     return _seal(settings, version, GoldenBatch(known.columns, expected), folder)
 
 
 def seal_pyfunc(
-    settings: Settings, declaration: ModelDeclaration, given: Inputs, rows: "pd.DataFrame", folder: Path
+    settings: Settings,
+    declaration: ModelDeclaration,
+    given: Inputs,
+    rows: "pd.DataFrame",
+    folder: Path,
+    make_reference: MakeReference | None = None,
 ) -> Tags:
     """Complete the folder of an MLflow model, which runs its code; return the tags of its version.
 
@@ -96,7 +105,7 @@ def seal_pyfunc(
     formats = format_choice.decide_missing(
         author, known, formats, {name for name in undecided if formats[name].marker is not Marker.REFUSED}
     )
-    version = _Version(declaration, given, pyfunc_model.FLAVOUR, formats)
+    version = _Version(declaration, given, pyfunc_model.FLAVOUR, formats, make_reference)
     return _seal(settings, version, GoldenBatch(known.columns, expected), folder)
 
 
@@ -143,10 +152,14 @@ class _Version:
     given: Inputs
     flavour: str
     formats: Formats
+    make_reference: MakeReference | None
 
 
 def _seal(settings: Settings, version: _Version, proof: GoldenBatch, folder: Path) -> Tags:
-    """Complete the folder, load it as scoring does, prove it on the author's rows, and sign it."""
+    """Complete the folder, load it as scoring does, prove it on the author's rows, and sign it.
+
+    The loaded model makes the reference.
+    """
     input_format.write(folder, version.formats)
     missing, count = with_missing(proof.columns)[1], len(proof.outputs)
     batch = proof.take(golden_batch.chosen(missing, count, golden_batch.ROWS_MAX))
@@ -154,11 +167,19 @@ def _seal(settings: Settings, version: _Version, proof: GoldenBatch, folder: Pat
     declaration, flavour = version.declaration, version.flavour
     loaded = loading.open_folder(settings, declaration, version.given, flavour, folder)
     golden_batch.prove(proof, batch, loaded.model)
+    sealed_reference.remove(folder)
+    if version.make_reference is not None:
+        wanted = {name: version.given[name] for name in version.formats}
+        sealed_reference.write(folder, version.make_reference(loaded.model, wanted))
     statement = signing.Statement(declaration.name, flavour, folder_digest.digest(folder))
     signature = signing.sign(settings, statement)
     signing.verify(settings, statement, signature)  # so that an untrusted key is found here, not in scoring
     values = (statement.digest, statement.flavour, signature)
-    return dict(zip(mlflow_client.SIGNED_TAGS, values, strict=True))
+    with_reference = "no" if version.make_reference is None else "yes"
+    return {
+        **dict(zip(mlflow_client.SIGNED_TAGS, values, strict=True)),
+        mlflow_client.REFERENCE_TAG: with_reference,
+    }
 
 
 def register(settings: Settings, model: str, folder: Path, tags: Mapping[str, str]) -> int:

@@ -150,6 +150,7 @@ class RetrainingRun:
                 candidate.estimator,
                 candidate.examples,
                 folder / registration.FOLDER,
+                make_reference=lambda *_: kept.reference,
             )
             plots.save(
                 candidate, f"{self._request.model}: {self._request.request_id}", folder / "held_out.png"

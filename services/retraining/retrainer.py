@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import structlog
 
 from services.feature_store.plan import PlanError
@@ -13,7 +14,8 @@ from services.model_registry.contract import Model
 from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
 from services.model_registry.training_code import function_of
-from services.retraining import candidate, dataset, mlflow_run, reference, rollout, validation
+from services.monitoring import reference
+from services.retraining import candidate, dataset, mlflow_run, rollout, validation
 from services.retraining.errors import RetrainingError, in_training_code
 from services.retraining.gates import refusals
 from services.retraining.history import RetrainingHistory
@@ -200,18 +202,7 @@ class Retrainer:
             rows=data.version.rows,
             metrics=mlflow_run.metrics_of(trained),
             reasons=reasons,
-            reference=reference.build(
-                0,
-                trained.trained_on,
-                data.event_times_ms[trained.trained_on.index],
-                data.event_times_ms[-len(trained.held_out_scores) :],  # rows are ordered by event time
-                trained.held_out_scores,
-                trained.held_out_labels,
-                trained.metrics.log_loss,
-                data.text,
-                trained.importances,
-                declaration,
-            ),
+            reference=_reference(trained, data, declaration),
         )
         registered = mlflow_run.with_version(kept, run.register(trained, declaration, given, kept))
         steps.done("register")
@@ -242,11 +233,27 @@ class Retrainer:
             mlflow_run.refuse(client, declaration, registered.version)
             return
         mlflow_run.promote(client, declaration, registered.version)
-        reference: Reference | ReferenceName = registered.reference
+        published: Reference | ReferenceName = registered.reference
         if large_references.is_large(registered.reference):
-            reference = self._publisher.publish_reference(request.model, registered.reference)
-        make = functools.partial(rollout.changes, declaration, request, reference)
+            published = self._publisher.publish_reference(request.model, registered.reference)
+        make = functools.partial(rollout.changes, declaration, request, published)
         self._publisher.publish_changes(request.model, make)
+
+
+def _reference(
+    trained: candidate.Candidate, data: dataset.TrainingSet, declaration: ModelDeclaration
+) -> Reference:
+    """Return the reference of a candidate, whose version is not known yet."""
+    features = trained.trained_on
+    columns = {
+        str(name): features[name].to_numpy(dtype=object if name in data.text else float)
+        for name in features.columns
+    }
+    rows = reference.KnownRows(columns, data.event_times_ms[features.index])
+    held_out_ms = data.event_times_ms[-len(trained.held_out_scores) :]  # rows are ordered by event time
+    labels = trained.held_out_labels.astype(np.float64)
+    known = reference.KnownOutputs(trained.held_out_scores, labels, held_out_ms)
+    return reference.build(0, rows, known, declaration, trained.importances)
 
 
 class _StepTimer:

@@ -32,13 +32,11 @@ from services.runtime.kafka_producers import RecordProducer
 from services.runtime.quarantine import Quarantine
 from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
-from services.runtime.topic_creation import ensure_topics
 from streams import codec, dead_letters, defects, records, topics
 from streams.cloud_events import Envelope
 from streams.feature_sets import FeatureSets
 from streams.json_decoder import InvalidRecordError
 from streams.outages import is_outage
-from streams.producer import Record
 
 log = structlog.get_logger()
 _decode = records.decoder_of(records.RetrainingRecord).decode
@@ -199,14 +197,7 @@ class RetrainingSession:
 
     def publish_reference(self, model: str, reference: records.Reference) -> records.ReferenceName:
         """Write a reference that is too large for a change; return its name when it is acknowledged."""
-        ensure_topics(self._settings, {})
-
-        def write(batch: Sequence[Record]) -> None:
-            for key, value, _ in batch:
-                self._producer.send(topics.REFERENCES.name, key or b"", value)
-
-        latest = large_references.latest_in(self._settings)
-        return large_references.publish(latest, write, model, reference)
+        return large_references.publish_connected(self._settings, model, reference)
 
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         """Write what follows from the latest change of a model's arms and return when it is acknowledged."""

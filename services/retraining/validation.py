@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from services.monitoring.reference import CATEGORIES_MAX
 from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
 from services.runtime.declaration import ModelDeclaration
@@ -11,8 +12,6 @@ from services.runtime.declaration import ModelDeclaration
 if TYPE_CHECKING:
     import pandas as pd
 
-CATEGORIES_MAX = 1000
-"""Maximum categories of a feature: a text with more is an id, and the reference must fit into a record."""
 LABEL_SHARE_MIN = 0.005
 """Minimum share of the rarer class: below it the label is probably wrong and no metric is reliable."""
 

@@ -18,9 +18,12 @@ from pydantic import (
     model_validator,
 )
 
+from services.runtime import times
 from streams import codec, records, schemas
 
 MULTICLASS_MIN = 3
+REFERENCE_ROWS_MIN = 300
+"""Minimum rows of a reference: with fewer, chance alone moves distributions by more than a threshold."""
 FILE = "model.yaml"
 HOUR_MS = 3_600_000
 INTERVALS_AHEAD_MAX = 32
@@ -372,6 +375,35 @@ class Gates(_Strict):
     is no reason to keep an older model."""
 
 
+def _time_ms(value: Any) -> Any:
+    """Convert a time as people write it to milliseconds; it has an offset."""
+    return value if value is None else times.instant_ms(str(value))
+
+
+class LearningReference(_Strict):
+    """The labelled predictions from which the reference of a model that learns online is made."""
+
+    rows: int = Field(5000, ge=REFERENCE_ROWS_MIN, le=50_000)
+    """Maximum number of them, the first ones by event time; they are kept in the checkpoint until the label
+    horizon of the last one has passed."""
+    since_ms: Annotated[int | None, BeforeValidator(_time_ms)] = Field(None, alias="since")
+    """Event time of the first one, with an offset; default: the first prediction with a score."""
+    until_ms: Annotated[int | None, BeforeValidator(_time_ms)] = Field(None, alias="until")
+    """Event time at which the period ends, even with fewer rows; default: when there are enough."""
+
+    def contains(self, time_ms: int) -> bool:
+        """Tell whether an event time is within the period."""
+        return (self.since_ms is None or time_ms >= self.since_ms) and (
+            self.until_ms is None or time_ms < self.until_ms
+        )
+
+    @model_validator(mode="after")
+    def _check_period(self) -> Self:
+        if self.since_ms is not None and self.until_ms is not None and self.since_ms >= self.until_ms:
+            raise ValueError("since must be before until")
+        return self
+
+
 class Learning(_Strict):
     """Online learning: the model learns from every label instead of being retrained."""
 
@@ -382,6 +414,7 @@ class Learning(_Strict):
     """Event time from the end of an interval until its version scores requests."""
     minimum_labels: int = Field(1000, ge=1)
     """Number of labels before the first version is published; until then requests are only collected."""
+    reference: LearningReference = LearningReference()
 
     @property
     def interval_ms(self) -> int:

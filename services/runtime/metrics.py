@@ -216,6 +216,11 @@ SKEW_CHECKED_UNTIL = Gauge(
     "driftline_skew_checked_until_seconds", "Event time of the newest recomputed prediction", ["model"]
 )
 
+DRIFT_REFERENCE = Gauge(
+    "driftline_drift_reference",
+    "1 if the champion of the last window has a reference; 0: features, scores and relations are not watched",
+    ["model"],
+)
 DRIFT_EFFECT = Gauge(
     "driftline_drift_effect", "Population stability index of the last window", ["model", "feature"]
 )

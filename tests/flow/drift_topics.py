@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import redis
@@ -30,14 +30,24 @@ class DriftTopics:
     """The topics of one model, which no other test uses."""
 
     def __init__(self, settings: Settings, name: str, folder: Path, **monitoring: Any) -> None:
-        self.name = name
-        self.label_topic = f"{name}.labels"
+        self._connect(settings, name)
         self.document = scenario.document(name, **monitoring)
         path = folder / "models" / name / "model.yaml"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(self.document))  # JSON is YAML
         self.settings = settings.model_copy(update={"models": folder / "models", "partitions": PARTITIONS})
         ensure_topics(self.settings, load_all(self.settings.models))
+
+    @classmethod
+    def of_declared(cls, settings: Settings, name: str) -> Self:
+        """Return those of a model that is declared already, and whose topics exist."""
+        made = cls.__new__(cls)
+        made._connect(settings, name)
+        return made
+
+    def _connect(self, settings: Settings, name: str) -> None:
+        self.name, self.settings = name, settings
+        self.label_topic = f"{name}.labels"
         self._redis = redis.Redis.from_url(settings.redis_url)
 
     def send_model(self) -> None:

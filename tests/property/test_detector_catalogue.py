@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.drift.detectors.e_detector import EDetector
 from services.drift.detectors.ranks import Ranking
 from services.drift.detectors.river_detectors import RiverDetector
-from services.retraining import reference
+from services.monitoring import reference
 from services.runtime.declaration import Detector
 
 STREAMS = 2

@@ -9,7 +9,7 @@ from scipy.spatial import distance
 
 from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
-from services.retraining import reference
+from services.monitoring import reference
 
 values = st.integers(-3000, 3000).map(lambda whole: whole / 16)
 samples = st.lists(values, min_size=2, max_size=300)

@@ -7,6 +7,7 @@ import { lastKnown } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 const DRIFT_WHAT = "Population stability index against the champion’s training data, by window";
+const NO_REFERENCE = "No reference: the champion was registered without one, so features, scores and relations are not watched";
 const YEAR_MS = 366 * format.DAY_MS;
 
 function put(id, text) {
@@ -190,7 +191,7 @@ function legendRow() {
 }
 
 export function driftLegend(element, { columns, selected }, index) {
-  put("drift-what", columns.features.size ? DRIFT_WHAT : "Measured from the first model on; without a model there is no reference");
+  put("drift-what", columns.windows.at(-1)?.has_reference === false ? NO_REFERENCE : columns.features.size ? DRIFT_WHAT : "Measured from the first model on; without a model there is no reference");
   put("features-what", columns.features.size ? "Select one to show it in the chart. Shift + click adds up to four." : "Features appear with the first model.");
   const features = selected.map((name) => columns.features.get(name)).filter(Boolean);
   if (!columns.windows.length) return legend(element, format.NONE, []);

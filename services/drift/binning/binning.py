@@ -1,7 +1,7 @@
 """Assigns rows of predictions to the bins of a reference, once for counting and for detectors. Pure."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mmh3
 import numpy as np
@@ -11,6 +11,7 @@ from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.data_quality import Faults, QualityRules
 from services.monitoring.rank_correlation import RankScorer, Scores
+from services.monitoring.reference import PREDICTION, SCORE, outputs_of
 from services.monitoring.segments import Segment, segments_of
 from services.runtime.declaration import ModelDeclaration
 from streams.feature_sets import Alignment, FeatureSets
@@ -52,22 +53,44 @@ class BinnedRows:
     others."""
     bins: BinIndices
     """Shape ``(len(rows), n_features)``."""
-    scores: BinIndices | None
-    """Bins of the scores of all rows; None where the reference has no scores."""
+    outputs: Mapping[str, BinIndices]
+    """Bins of the scores of all rows, and of a multiclass model of its predicted classes, as far as the
+    reference has them; see `services.monitoring.reference.outputs_of`."""
     columns: list[Sequence[FeatureValue]]
     """The values of ``rows``, by feature."""
     pair_scores: Scores
     """Rank scores ``(len(rows), n_paired)`` of the features whose pairs the reference describes."""
     segments: Mapping[str, Segment]
+    answered: npt.NDArray[np.bool_]
+    """Whether each of all rows was answered by a version that has the reference; shape ``(n_rows,)``."""
     faults: Faults
     """Faults ``(len(rows), n_rules)`` of the features with quality rules."""
+
+
+_OUTPUT: Mapping[str, Callable[[Sequence[Prediction]], list[FeatureValue]]] = {
+    SCORE: lambda predictions: [each.score for each in predictions],
+    PREDICTION: lambda predictions: [each.prediction for each in predictions],
+}
+
+
+Answered = Callable[[PredictionRows, Reference], npt.NDArray[np.bool_]]
+"""Returns which rows ``(n_rows,)`` were answered by a version that has a reference."""
+
+
+def _of_version(rows: PredictionRows, reference: Reference) -> npt.NDArray[np.bool_]:
+    answered: npt.NDArray[np.bool_] = rows.versions == reference.version
+    return answered
 
 
 class RowBinner:
     """Assigns rows to the bins of one reference."""
 
     def __init__(
-        self, reference: Reference, declaration: ModelDeclaration, feature_sets: FeatureSets | None = None
+        self,
+        reference: Reference,
+        declaration: ModelDeclaration,
+        feature_sets: FeatureSets | None = None,
+        answered: Answered | None = None,
     ) -> None:
         """Read bins from the reference, and quality rules and segments from the declaration.
 
@@ -75,12 +98,14 @@ class RowBinner:
             reference: Of one version.
             declaration: The model's.
             feature_sets: The names of the rows' features; without them rows must hold the reference's.
+            answered: Tells which rows a version with this reference answered; by default its own version.
         """
         self.reference = reference
+        self._answered = answered or _of_version
         self._alignment = Alignment(feature_sets or FeatureSets(), [e.feature for e in reference.features])
         self.rules = QualityRules(declaration, [each.feature for each in reference.features])
         self.features = [FeatureBinner(each) for each in reference.features]
-        self.score = None if reference.score is None else FeatureBinner(reference.score)
+        self.outputs = {name: FeatureBinner(each) for name, each in outputs_of(reference).items()}
         paired = len(reference.pairs.sums) if reference.pairs else 0
         self._scorers = [RankScorer(each) for each in reference.features[:paired]]
         self.segments = segments_of(reference.features, declaration.monitoring.segments)
@@ -93,15 +118,14 @@ class RowBinner:
         bins = np.empty((len(fitting), width), dtype=np.intp)
         for feature, (binner, column) in enumerate(zip(self.features, columns, strict=True)):
             bins[:, feature] = binner.bins(column)
-        scores = None
-        if self.score is not None:
-            scores = self.score.bins([each.score for each in rows.predictions])
+        outputs = {name: each.bins(_OUTPUT[name](rows.predictions)) for name, each in self.outputs.items()}
         indices = np.array(fitting, dtype=np.intp)
         pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
         for feature, scorer in enumerate(self._scorers):
             pair_scores[:, feature] = scorer.scores(bins[:, feature], rows.times_ms[indices])
         faults = self.rules.faults(columns)
-        return BinnedRows(indices, bins, scores, columns, pair_scores, self.segments, faults)
+        answered = self._answered(rows, self.reference)
+        return BinnedRows(indices, bins, outputs, columns, pair_scores, self.segments, answered, faults)
 
     def _fitting(self, rows: PredictionRows) -> tuple[list[int], list[Sequence[FeatureValue]]]:
         """Return the indices of the rows whose features have known names, and their values in order."""

@@ -16,7 +16,7 @@ day are not: one storm delays many flights. A sum over n such values has a varia
 design effect D (Kish, "Survey Sampling", 1965), so the winnings are raised to the power 1 / D. For sums that
 are nearly normal this is exactly fair again: ``E exp((b S - b^2 D n / 24) / D) = 1``. For independent values
 it only loses power (Jensen's inequality). D is measured on blocks of the reference
-(`services.retraining.design_effect`); it does not cover effects that are rarer or longer than these blocks.
+(`services.monitoring.design_effect`); it does not cover effects that are rarer or longer than these blocks.
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,7 @@ from services.drift.detectors.share_detector import KindsOfRows, ShareChange, Sh
 from services.drift.detectors.standing_changes import Recovery, StandingChange, StreamRows
 from services.drift.performance.loss_baseline import LossBaseline
 from services.monitoring.rank_correlation import Moments
+from services.monitoring.reference import PREDICTION, SCORE, outputs_of
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
 from services.monitoring.value_kinds import ValueKinds, kinds_in_segment, kinds_of
@@ -31,7 +32,6 @@ BUFFERED_ROWS = 64
 """Rows processed together, at the latest at the end of a window; a multiple of `e_detector.STEP_ROWS`."""
 SEASONS_MAX = 400
 """Maximum seasons of one feature with separate counts; further seasons share the last one."""
-SCORE = "score"
 
 
 class WatcherState(msgspec.Struct, array_like=True):
@@ -322,7 +322,7 @@ class ChangeSubject(NamedTuple):
 
     kind: Literal["feature", "score", "relation"]
     subject: str
-    """A feature, two features, or ``score``."""
+    """A feature, two features, ``score``, or ``prediction`` for the predicted classes."""
     segment: str
     """``origin=EWR``; empty for all rows."""
 
@@ -339,7 +339,7 @@ class ObservedChange:
 
 
 class Watchers:
-    """Watches features and the champion's scores against the reference, segments against their own past."""
+    """Watches features and the champion's outputs against the reference, segments against their own past."""
 
     def __init__(
         self,
@@ -357,12 +357,12 @@ class Watchers:
             for name in ("", *self._segments)
             if features
         }
-        if reference is not None and reference.score is not None:
-            watched[SCORE] = [reference.score]
+        self._outputs = outputs_of(reference) if reference else {}
+        watched |= {name: [each] for name, each in self._outputs.items()}
         known = None if reference is None else reference.pairs
         self.streams = 2 * sum(map(len, watched.values())) + (known is not None) + 1
         """Number of streams that share the alarm budget: the ranks of each feature and the shares of its
-        values, overall and by segment; both of the scores; all feature pairs; the loss."""
+        values, overall and by segment; both of the outputs; all feature pairs; the loss."""
         # Half of the budget is that of the loss, see `loss_alarms.BUDGET_SHARE`.
         threshold_ms = 2 * max(self.streams - 1, 1) * monitoring.patience_ms
         stored = states or {}
@@ -396,13 +396,12 @@ class Watchers:
         rows = features[segment.feature].counts[segment.bin]
         return [kinds_in_segment(each, name, rows) for each in features]
 
-    def add(self, rows: PredictionRows, binned: BinnedRows, version: int) -> list[tuple[int, ObservedChange]]:
+    def add(self, rows: PredictionRows, binned: BinnedRows) -> list[tuple[int, ObservedChange]]:
         """Process rows; return changes and their ends, each with the index of the row that showed it.
 
         Args:
             rows: Rows in the common order of all inputs.
             binned: The same rows in the bins of the reference.
-            version: The champion, whose scores are watched.
         """
         tie_breakers = rows.tie_breakers()
         changes: list[tuple[int, ObservedChange]] = []
@@ -411,9 +410,10 @@ class Watchers:
                 selected = slice(None) if not name else self._in_segment(name, binned.bins)
                 indices, bins = binned.rows[selected], binned.bins[selected]
                 changes += self._add(name, indices, rows.times_ms, tie_breakers, bins)
-        if SCORE in self._watchers and binned.scores is not None:
-            indices = np.flatnonzero(rows.versions == version)
-            changes += self._add(SCORE, indices, rows.times_ms, tie_breakers, binned.scores[indices][:, None])
+        indices = np.flatnonzero(binned.answered)
+        for name in self._outputs:
+            bins = binned.outputs[name][indices][:, None]
+            changes += self._add(name, indices, rows.times_ms, tie_breakers, bins)
         if self._pairs is not None:
             found = self._pairs.update(binned.pair_scores, rows.times_ms[binned.rows])
             changes += [(int(binned.rows[row]), self._relation(each)) for row, each in found]
@@ -483,7 +483,9 @@ class Watchers:
 
 def _subject(name: str, feature: str) -> ChangeSubject:
     """Return the subject of a change that the watcher of this name found."""
-    return ChangeSubject("score", SCORE, "") if name == SCORE else ChangeSubject("feature", feature, name)
+    if name in (SCORE, PREDICTION):
+        return ChangeSubject("score", name, "")
+    return ChangeSubject("feature", feature, name)
 
 
 def _without_counts(references: Sequence[FeatureReference]) -> list[FeatureReference]:

@@ -12,18 +12,16 @@ the 95 % interval of the baseline: the tolerance, or the sampling error if that 
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from services.drift.performance.confidence_intervals import NORMAL_QUANTILE, normal_interval
 from services.monitoring.loss_comparison import LossComparison
 from services.monitoring.model_metrics import COST, MeasureRange, Measures
+from services.monitoring.reference import error_scale
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 
 FIRST_LABELS = 1000
 """Labels of a champion without a reference from which its error scale follows; fewer give no baseline."""
-ERROR_QUANTILE = 0.99
-"""Quantile of the absolute errors at which those of a regression are cut."""
 
 
 class LossBaselineState(msgspec.Struct, array_like=True):
@@ -92,8 +90,7 @@ class LossBaseline:
         state.first_errors.append(values[0])
         if len(state.first_errors) < FIRST_LABELS:
             return False
-        found = np.quantile(state.first_errors, ERROR_QUANTILE, method="inverted_cdf")
-        state.error_max, state.first_errors = float(found) or 1.0, []
+        state.error_max, state.first_errors = error_scale(state.first_errors), []
         self._update()
         return True
 

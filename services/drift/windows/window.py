@@ -23,9 +23,11 @@ from services.drift.windows.arm_sums import (
     WindowArms,
     block_of,
 )
+from services.drift.windows.output_counts import OutputCounts
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.rank_correlation import Moments
+from services.monitoring.reference import PREDICTION, SCORE
 from services.monitoring.seasons import seasons_of
 from streams import records
 
@@ -73,6 +75,8 @@ class DriftWindowState(msgspec.Struct):
     shadows: dict[str, ExactMean] = {}
     bin_counts: list[BinCountsState] = msgspec.field(default_factory=list, name="cells")
     score_bin_counts: BinCountsState | None = msgspec.field(default=None, name="score_cells")
+    prediction_bin_counts: BinCountsState | None = None
+    """Multiclass: the predicted classes."""
     season_rows: dict[str, dict[int, int]] = {}
     """Rows by season, for each feature with seasons."""
     pairs: records.PairReference | None = None
@@ -108,7 +112,7 @@ class DriftWindow:
         self.end_ms = state.end_ms
         self.row_binner: RowBinner | None = None
         self.features: list[BinCounts] = []
-        self.score: BinCounts | None = None
+        self.outputs = OutputCounts(None, {})
         self.pairs: Moments | None = None
         self.segment_counts = SegmentCounts((), (), {})
         self.arms = WindowArms(state.arms)
@@ -143,20 +147,18 @@ class DriftWindow:
             self.pairs.add(binned.pair_scores[part])
         indices = binned.rows[part]
         self._count_seasons(rows.times_ms[indices])
-        of_version = rows.versions == self.state.version
+        of_version = binned.answered
         self.faults += data_quality.count_faults(binned.faults[part])
-        if self.score is not None and binned.scores is not None:
-            self.score.add_binned(binned.scores[start:stop][of_version[start:stop]], ())
+        self.outputs.add(rows, binned, np.flatnonzero(of_version[start:stop]) + start)
         for name, segment in binned.segments.items():
             is_inside = bins[:, segment.feature] == segment.bin
             inside = indices[is_inside]
             self.segment_counts.add(name, bins[is_inside])
             state = self.state.segments.setdefault(name, SegmentState())
             state.predictions += len(inside)
-            if self.score is not None and binned.scores is not None:
-                scores = np.bincount(
-                    binned.scores[inside[of_version[inside]]], minlength=len(self.score.counts)
-                )
+            if self.outputs.score is not None:
+                size = len(self.outputs.score.counts)
+                scores = np.bincount(binned.outputs[SCORE][inside[of_version[inside]]], minlength=size)
                 state.scores = (np.array(state.scores or 0) + scores).tolist()
 
     def count_late(self, prediction: records.Prediction) -> None:
@@ -235,7 +237,9 @@ class DriftWindow:
         self.count_buffered()
         self.state.arms = self.arms.states()
         self.state.bin_counts = [_state_of(each) for each in self.features]
-        self.state.score_bin_counts = _state_of(self.score) if self.score else None
+        states = {name: _state_of(each) for name, each in self.outputs.counts.items()}
+        self.state.score_bin_counts = states.get(SCORE)
+        self.state.prediction_bin_counts = states.get(PREDICTION)
         self.state.pairs = self.pairs.reference() if self.pairs else None
         self.state.faults = self.faults.tolist()
         self.state.rules = self.row_binner.rules.keys if self.row_binner else []
@@ -266,9 +270,10 @@ class DriftWindow:
             for name in row_binner.segments
         }
         self.segment_counts = SegmentCounts(reference.features, self.features, stored)
-        if reference.score is not None:
-            scores = self.state.score_bin_counts
-            self.score = _restore([reference.score], [scores] if scores else [])[0]
+        outputs = {SCORE: self.state.score_bin_counts, PREDICTION: self.state.prediction_bin_counts}
+        self.outputs = OutputCounts(
+            reference, {name: (each.counts, each.unseen) for name, each in outputs.items() if each}
+        )
         stored_faults = dict(zip(self.state.rules, self.state.faults, strict=False))  # without rules: unknown
         self.faults = np.array(
             [stored_faults.get(key, [0] * FAULTS) for key in row_binner.rules.keys], dtype=np.int64

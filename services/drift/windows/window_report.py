@@ -28,6 +28,7 @@ from services.monitoring import arm_comparison
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
 from services.monitoring.rank_correlation import Moments
+from services.monitoring.reference import PREDICTION, SCORE
 from services.runtime.declaration import ModelDeclaration, Monitoring
 from streams import records
 
@@ -38,7 +39,8 @@ class WindowComparison:
 
     features: list[FeatureComparison]
     """Empty without a reference or predictions."""
-    score: FeatureComparison | None
+    outputs: dict[str, FeatureComparison]
+    """Of the scores and the predicted classes, by name."""
     confidence: records.ConfidenceDrift | None = None
     relations: records.RelationDrift | None = None
     quality: list[records.FeatureQuality] = dataclasses.field(default_factory=list)
@@ -48,16 +50,17 @@ class WindowComparison:
 def compare_window(window: DriftWindow, declaration: ModelDeclaration) -> WindowComparison:
     """Compare a window with its reference; without predictions there is nothing to compare."""
     if not window.state.predictions:
-        return WindowComparison([], None)
+        return WindowComparison([], {})
     monitoring = declaration.monitoring
     p_value = monitoring.p_value_threshold / max(len(window.features), 1)
     thresholds = DriftThresholds(monitoring.psi_threshold, p_value, monitoring.new_category_share)
     references = window.seasonal_references()
     features = [compare(*each) for each in zip(window.features, repeat(thresholds), references, strict=False)]
+    score = window.outputs.score
     return WindowComparison(
         features,
-        compare(window.score, thresholds) if window.score else None,
-        compare_confidence(window.score) if window.score and declaration.task == "binary" else None,
+        {name: compare(each, thresholds) for name, each in window.outputs.counts.items()},
+        compare_confidence(score) if score and declaration.task == "binary" else None,
         _relations(window, monitoring),
         window.row_binner.rules.evaluate(window.faults.tolist()) if window.row_binner else [],
         contributions.ranked([each.drift for each in features], window.segment_features()),
@@ -100,6 +103,8 @@ def make_report(
     version, champion, arms = sides.version, sides.champion, window.arms.states()
     means = _means(champion, measures)
     reference = references.get(version)
+    outputs = {name: each.drift for name, each in found.outputs.items()}
+    score = outputs.get(SCORE)
     revision, state.reports = state.reports, state.reports + 1
     shadows = _shadow_losses(arms)
     return records.DriftReport(
@@ -111,8 +116,10 @@ def make_report(
         predictions=state.predictions,
         labels=champion.labels,
         features=[comparison.drift for comparison in found.features],
-        score_psi=found.score.drift.psi if found.score else None,
-        score=found.score.drift if found.score else None,
+        score_psi=score.psi if score else None,
+        score=score,
+        prediction=outputs.get(PREDICTION),
+        has_reference=reference is not None if version else None,
         confidence=found.confidence,
         relations=found.relations,
         quality=found.quality,
@@ -129,7 +136,7 @@ def make_report(
         labels_corrected_total=totals.corrected,
         predictions_asked_again_total=totals.asked_again,
         predictions_unlabelled_total=totals.unlabelled,
-        score_bins=found.score.drift.bins if found.score else None,
+        score_bins=score.bins if score else None,
         alarms_standing=state.alarms_standing,
         revision=revision,
         segments=[
@@ -208,8 +215,8 @@ def _shadow_losses(arms: Sequence[ArmSumsState]) -> dict[str, float]:
 def _segment(name: str, window: DriftWindow, champion: ArmSumsState) -> records.SegmentDrift:
     state = window.state.segments.get(name, SegmentState())
     psi = None
-    if window.score is not None and any(state.scores):
-        psi = statistics.population_stability_index(window.score.reference, np.array(state.scores))
+    if window.outputs.score is not None and any(state.scores):
+        psi = statistics.population_stability_index(window.outputs.score.reference, np.array(state.scores))
     return records.SegmentDrift(
         segment=name,
         predictions=state.predictions,

@@ -121,10 +121,10 @@ def _template() -> jinja2.Template:
 
 
 def _cards(report: DriftReport) -> list[Card]:
-    """Return the card of the scores, then those of the features with the most drift."""
+    """Return the cards of the outputs, then those of the features with the most drift."""
     cards = []
-    scores = [] if report.score is None else [report.score]
-    for each in (*scores, *verdict.ranked(report)[:CHARTS_MAX]):
+    outputs = [each for each in (report.score, report.prediction) if each is not None]
+    for each in (*outputs, *verdict.ranked(report)[:CHARTS_MAX]):
         if each.bins is not None:
             effect = f"PSI {each.psi:.3f}, drift threshold {each.threshold:.3f}"
             cards.append(_card(each.feature, each.bins, effect, drifted=each.drifted))

@@ -10,6 +10,10 @@ from streams.records import DriftReport, FeatureDrift
 Level = Literal["harm", "changed", "calm", "unknown"]
 NAMED_MAX = 3
 """Maximum subjects named in a sentence."""
+WITHOUT_REFERENCE = (
+    "Register the version with driftline models register --reference; a model that learns online gets its "
+    "reference from its first labels."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,14 @@ def assess(window: WindowReport) -> Verdict:
         names = ", ".join(dict.fromkeys(alarm.subject for alarm in active[:NAMED_MAX]))
         why = f"Alarms are active on {names}{more}. {_loss_sentence(report)}"
         return Verdict("changed", "Drift was detected; no loss alarm is active", why, to_do)
+    if report.version and report.predictions and not report.features:
+        return Verdict(
+            "unknown",
+            "No reference: features and scores are not watched",
+            f"No reference: version {report.version} was published without one, so its features, scores, "
+            f"segments and relations are not compared with anything. {_loss_sentence(report)}",
+            (WITHOUT_REFERENCE,),
+        )
     if not report.version or not report.features:
         return Verdict(
             "unknown",
@@ -54,7 +66,8 @@ def assess(window: WindowReport) -> Verdict:
 
 def drifted_subjects(report: DriftReport) -> list[str]:
     """Return what drifted in a window: features, the scores, and relations, by the verdicts of the report."""
-    compared = [*report.features, *([report.score] if report.score else [])]
+    outputs = [each for each in (report.score, report.prediction) if each is not None]
+    compared = [*report.features, *outputs]
     pairs = report.relations.pairs if report.relations else []
     return [
         *(each.feature for each in compared if each.drifted),
@@ -78,8 +91,13 @@ def accuracy_interval(report: DriftReport) -> tuple[float, float] | None:
 
 
 def _loss_sentence(report: DriftReport) -> str:
-    if report.log_loss is None or report.reference_log_loss is None:
+    name, loss = "log loss", report.log_loss
+    if loss is None:
+        name, loss = "mean absolute error", report.measures.get("absolute_error")
+    if loss is None:
         return "There are no labels yet, so the loss is unknown."
+    if report.log_loss is None or report.reference_log_loss is None:
+        return f"The {name} is {loss:.3f}, over {report.labels:,} labels."
     difference = report.log_loss - report.reference_log_loss
     word = "above" if difference > 0 else "below"
     return (
@@ -91,9 +109,7 @@ def _loss_sentence(report: DriftReport) -> str:
 def _why_unknown(report: DriftReport) -> str:
     if not report.predictions:
         return "This window has no predictions."
-    if not report.version:
-        return f"{report.predictions:,} requests were recorded without a prediction: no model was serving."
-    return f"Version {report.version} has no training reference."
+    return f"{report.predictions:,} requests were recorded without a prediction: no model was serving."
 
 
 def _sentence(text: str) -> str:

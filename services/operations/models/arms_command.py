@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from services.model_registry import models_topic
 from services.model_registry.models_topic import OvertakenError
 from services.model_registry.traffic_split import ShareError
-from services.operations.models import arm_changes
+from services.operations.models import arm_changes, champion_reference
 from services.operations.models.arm_changes import ChangeError
 from services.operations.models.version_check import check_version
 from services.runtime import declaration_file, times
@@ -20,6 +20,11 @@ from services.runtime.settings import Settings
 from streams.records import Arm
 
 DryRun = Annotated[bool, Parameter(negative="")]
+NO_REFERENCE = (
+    "no reference: this version was registered without one, so drift of features, scores, segments and "
+    "relations is not watched while it is the champion"
+)
+
 From = Annotated[str | None, Parameter(name="--from")]
 ChangeArms = Callable[[Sequence[Arm], int | None, int], list[Arm]]
 """Returns the new arms for the arms, the start of the change as given, and the current time, both in ms."""
@@ -91,7 +96,7 @@ def champion(name: str, *, version: int, since: From = None, dry_run: DryRun = F
         return arm_changes.with_champion(arms, version, from_ms=from_ms, now_ms=now_ms)
 
     reason = f"version {version} is the champion"
-    _change(name, changed, reason, version=version, since=since, dry_run=dry_run)
+    _change(name, changed, reason, version=version, since=since, dry_run=dry_run, is_champion=True)
 
 
 def shadow(
@@ -140,13 +145,21 @@ def end(name: str, arm: str, *, since: From = None, dry_run: DryRun = False) -> 
 
 
 def _change(
-    name: str, changed: ChangeArms, reason: str, *, version: int | None, since: str | None, dry_run: bool
+    name: str,
+    changed: ChangeArms,
+    reason: str,
+    *,
+    version: int | None,
+    since: str | None,
+    dry_run: bool,
+    is_champion: bool = False,
 ) -> None:
-    """Read the arms, change them, write them."""
+    """Read the arms, change them, write them; with a new champion its reference as well."""
     settings, at_ms = Settings(), times.now_ms()
     with _errors_reported():
         if version is not None:
             check_version(settings, name, version)
+        known = champion_reference.of_version(settings, name, version) if version and is_champion else None
         with models_topic.opened(settings) as models:
             latest = models.latest.get(name)
             from_ms = None if since is None else arm_changes.parse_time_ms(since)
@@ -159,8 +172,10 @@ def _change(
                 now_ms=at_ms,
             )
             if not dry_run:
-                models.publish([record])
+                models.publish([champion_reference.with_reference(settings, record, known)])
         _print_arms(f"{name}: {'would be' if dry_run else 'ok '}", record.arms)
+        if version and is_champion and known is None and not champion_reference.is_known(record, version):
+            say(NO_REFERENCE)
 
 
 def _errors_reported() -> contextlib.AbstractContextManager[None]:

@@ -1,6 +1,7 @@
 """``driftline models`` lists the registered versions; ``driftline models register`` adds one."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +13,24 @@ from services.model_registry import (
     mlflow_client,
     model_import,
     model_inputs,
+    reference_rows,
     registration,
     signing,
 )
 from services.model_registry.contract import ContractError
 from services.model_registry.golden_batch import GoldenError
 from services.model_registry.mlflow_client import RegistryError
+from services.model_registry.reference_rows import ReferenceFileError, ReferenceRows
 from services.model_registry.signing import SigningError
 from services.runtime.command_output import fail, ok, say
 from services.runtime.declaration import DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
+
+NO_REFERENCE = (
+    "no reference: drift of features, scores, segments and relations is not watched for this version; "
+    "register it with --reference to watch it"
+)
 
 
 def models() -> None:
@@ -39,7 +47,13 @@ def models() -> None:
             except signing.SigningError as error:
                 state = f"refused: {error}"
             aliases = "".join(f" ({alias})" for alias in version.aliases)
-            say(f"{name} version {version.version}{aliases}: {state}")
+            say(f"{name} version {version.version}{aliases}: {state}{_of_reference(version.tags)}")
+
+
+def _of_reference(tags: Mapping[str, str]) -> str:
+    """Return what a version's tags tell of its reference; those of older versions tell nothing."""
+    found = tags.get(mlflow_client.REFERENCE_TAG)
+    return "" if found is None else ", with a reference" if found == "yes" else ", no reference"
 
 
 def register(
@@ -47,6 +61,7 @@ def register(
     *,
     model_uri: str,
     rows: Path | None = None,
+    reference: Path | None = None,
     allow_pickle: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Verify a model that was trained elsewhere, sign it, and register it as a version.
@@ -59,17 +74,24 @@ def register(
         rows: Inputs (.parquet or .csv) as the model was trained on, with the types and the missing values
             that they had there: the version must repeat the model's scores of them. Default: the input
             example that was saved with the MLflow model.
+        reference: Rows (.parquet or .csv) that drift compares live rows with, as the model is given them: a
+            column for each feature, and if there are some the labels and the event times, named as in
+            model.yaml. The version scores them itself. Give consecutive rows that it was not trained on.
         allow_pickle: Read a pickle, which runs its code on this machine. The version is saved without a
             pickle, unless it is a pyfunc model of a trusted team.
     """
     settings, declarations = _installation()
     if name not in declarations:
         fail(f"there is no model {name!r}; declared models: {', '.join(declarations)}")
+    known: ReferenceRows | None = None
     try:
         with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
             folder = Path(work) / registration.FOLDER
             given = model_inputs.of_model(settings, declarations[name])
-            source = model_import.ImportSource(settings, model_uri, rows, allow_pickle=allow_pickle)
+            if reference is not None:
+                known = reference_rows.read(reference, declarations[name], given)
+            make = None if known is None else known.make
+            source = model_import.ImportSource(settings, model_uri, rows, make, allow_pickle=allow_pickle)
             tags = model_import.seal(source, declarations[name], given, folder)
             version = registration.register(settings, name, folder, tags)
     except (
@@ -77,11 +99,13 @@ def register(
         GoldenError,
         model_inputs.InputsError,
         PlanError,
+        ReferenceFileError,
         RegistryError,
         SigningError,
     ) as error:
         fail(f"{name} was not registered: {error}")
     ok(f"registered {name} version {version}")
+    say(NO_REFERENCE if known is None else f"reference: {known.summary()}")
 
 
 def _installation() -> tuple[Settings, dict[str, ModelDeclaration]]:

@@ -1,6 +1,8 @@
 """The references of the versions that predicted."""
 
+from services.drift.binning.binning import PredictionRows
 from services.drift.references import BINNERS_KEPT_MAX, REFERENCES_KEPT_MAX, References
+from services.runtime.declaration import ModelDeclaration
 from tests.unit.drift import scenario
 
 
@@ -53,3 +55,35 @@ def test_a_state_keeps_the_references_of_the_latest_versions():
     references = new_references(*range(20, 0, -1))
     kept = [reference.version for reference in references.state()]
     assert kept == list(range(21 - REFERENCES_KEPT_MAX, 21))
+
+
+def learning_references(*versions):
+    declared = scenario.document() | {"gates": None, "learning": {}}
+    references = References(
+        [scenario.reference(version) for version in versions], ModelDeclaration.model_validate(declared)
+    )
+    for version in (1, 4, 9, 12):
+        references.note(scenario.prediction(1, 0, version=version))
+    return references
+
+
+def test_versions_that_learned_online_have_the_reference_before_them():
+    references = learning_references(4, 10)
+    assert references.unknown == frozenset()
+    assert [references.get(version) for version in (0, 3)] == [None, None]
+    assert [references.get(version).version for version in (4, 9, 10, 12)] == [4, 4, 10, 10]
+    assert [references.lineage(version) for version in (0, 1, 3, 4, 9, 12)] == [0, 1, 1, 4, 4, 10]
+    assert references.row_binner(9) is references.row_binner(4)
+
+
+def test_rows_of_the_champions_arm_are_compared_with_the_reference_of_their_version():
+    references = learning_references(4)
+    given = [
+        scenario.prediction(0, 0, version=3),
+        scenario.prediction(1, 0, version=4),
+        scenario.prediction(2, 0, version=12),
+        scenario.prediction(3, 0, version=12, arm="challenger"),
+    ]
+    binner = references.row_binner(9)
+    assert binner is not None
+    assert binner.assign(PredictionRows(given)).answered.tolist() == [False, True, True, False]

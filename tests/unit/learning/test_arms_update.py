@@ -7,7 +7,7 @@ from services.learning.arms_update import Announcement, changes
 from services.model_registry import learned_versions, traffic_split
 from services.operations.models import arm_changes as by_hand
 from services.runtime.declaration import INTERVALS_AHEAD_MAX
-from streams.records import Arm, LearnedSpan
+from streams.records import Arm, LearnedSpan, Reference, ReferenceName
 
 HOUR_MS = 3_600_000
 FIRST_MS = 1000 * HOUR_MS
@@ -96,3 +96,12 @@ def test_no_arm_outlives_the_version_that_it_answers_with(delay_hours):
         names = {arm.name for arm in latest.arms}
         assert names >= {"old", "west", "quiet"} or number > 20
     assert {arm.name for arm in latest.arms if arm.weight} == {"champion"}
+
+
+def test_changes_hold_the_reference_from_its_version_on():
+    reference = Reference(version=2, features=[], score=None, log_loss=None)
+    found = changes("m", FIRST_MS, announcements(1, 3), None, reference)
+    assert [each.reference for each in found] == [None, reference, reference]
+    name = ReferenceName(version=3, sha256="0")
+    found = changes("m", FIRST_MS, announcements(1, 3), None, name)
+    assert [(each.reference, each.reference_name) for each in found] == [(None, None)] * 2 + [(None, name)]

@@ -67,6 +67,10 @@ class MemoryModelsTopic:
         return True
 
 
+def no_large_reference(model: str, reference: records.Reference) -> records.ReferenceName:
+    raise AssertionError(f"the reference of {model} fits into a change: {reference.version}")
+
+
 class OneModel:
     """One open model, whose traffic is read in one go."""
 
@@ -121,7 +125,8 @@ def learning(log: Log, models_topic: Any, model: LearningModel) -> Any:
     reader = types.SimpleNamespace(pause_leading_partitions=lambda: None)
     redis = types.SimpleNamespace(hset=lambda *given: None)
     features = types.SimpleNamespace(changed=lambda _: [])
-    given: tuple[Any, ...] = (log, redis, OneModel(model), reader, Announcer(models_topic), features)
+    announcer = Announcer(models_topic, no_large_reference)
+    given: tuple[Any, ...] = (log, redis, OneModel(model), reader, announcer, features)
     return LearningSession(*given)
 
 
@@ -156,7 +161,11 @@ def test_a_checkpoint_is_written_after_the_arms_and_restores_the_learner(
     log.entries.clear()
     outbox: Any = log
     opener = LearningModelOpener(
-        Settings(), Quarantine("learning"), outbox, cast("Any", MemoryOwnership()), Announcer(models_topic)
+        Settings(),
+        Quarantine("learning"),
+        outbox,
+        cast("Any", MemoryOwnership()),
+        Announcer(models_topic, no_large_reference),
     )
     opener.keep(model)
     assert log.entries == ["arms", "m"]
@@ -168,7 +177,7 @@ def test_names_of_features_are_read_when_a_prediction_refers_to_unknown_ones(
     models_topic: Any, model: LearningModel
 ) -> None:
     published = feature_set("m", traffic.NAMES, ["colour"])
-    announcer = Announcer(models_topic)
+    announcer = Announcer(models_topic, no_large_reference)
     models_topic.feature_sets["m"] = model.learner.feature_sets
     models_topic.unread = [published]
     announcer.learn_names(model)
@@ -182,7 +191,7 @@ def test_names_that_are_nowhere_are_told_once_and_given_up(models_topic: Any, mo
     model.learner.feature_sets.note("nowhere")
     with structlog.testing.capture_logs() as logs:
         for _ in range(2):
-            Announcer(models_topic).learn_names(model)
+            Announcer(models_topic, no_large_reference).learn_names(model)
     assert [(each["event"], each["feature_sets"]) for each in logs] == [
         ("learning.names_missing", ["nowhere"])
     ]

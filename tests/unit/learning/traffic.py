@@ -15,6 +15,7 @@ from services.learning.arms_update import Announcement
 from services.learning.intervals import LearningOutputs
 from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
+from services.model_registry.model_inputs import InputKind
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.feature_sets import FeatureSets
@@ -24,6 +25,7 @@ from streams.producer import Record
 HOUR_MS = 3_600_000
 START_MS = 1_357_000_000_000 // HOUR_MS * HOUR_MS
 NAMES = ("x", "colour")
+KINDS = {"x": InputKind.NUMBER, "colour": InputKind.TEXT}
 Log = list[Any]
 """Records of one partition, by offset: predictions, labels, heartbeats as numbers, invalid ones as bytes."""
 
@@ -129,7 +131,7 @@ def new_learner(
 ) -> Learner:
     declared = declaration(**changes)
     fresh = fresh_state(declared.name, partitions, partitions, state)
-    return Learner(declared, NAMES, estimator, fresh, sets, definitions)
+    return Learner(declared, NAMES, estimator, fresh, sets, definitions, KINDS)
 
 
 class Player:
@@ -210,3 +212,7 @@ def kafka_record(record: Any) -> Record:
     moment = dt.datetime.fromtimestamp(record.event_time_ms / 1000, dt.UTC).isoformat()
     value = {"id": record.prediction_id, "at": moment, "y": record.value}
     return record.prediction_id.encode(), json.dumps(value).encode(), []
+
+
+def utc(time_ms: int) -> str:
+    return (codec.EPOCH + time_ms * codec.MILLISECOND).isoformat()

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from services.monitoring import value_kinds
+from services.monitoring import reference, value_kinds
 from services.monitoring.value_kinds import kinds_in_segment, kinds_of
-from services.retraining import reference
 from streams.records import FeatureReference, IndicatorReference
 
 

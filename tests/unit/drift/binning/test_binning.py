@@ -26,8 +26,7 @@ def test_rows_with_other_features_are_left_out_but_their_scores_are_not() -> Non
     binned = binner().assign(rows())
     assert binned.rows.tolist() == [0, 2, 3]
     assert binned.bins.tolist() == [[0, 0], [9, 3], [10, 2]]
-    assert binned.scores is not None
-    assert binned.scores.tolist() == [0, 1, 2, 4]
+    assert binned.outputs["score"].tolist() == [0, 1, 2, 4]
 
 
 def test_columns_and_rank_scores_are_those_of_the_remaining_rows() -> None:

@@ -13,8 +13,8 @@ from services.drift.detectors.relation_detector import (
     PairRecovery,
     pair_effects,
 )
+from services.monitoring import reference
 from services.monitoring.rank_correlation import Moments, RankScorer
-from services.retraining import reference
 
 PATIENCE_ROWS = 20_000
 

@@ -6,8 +6,8 @@ from scipy import signal
 
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.detectors.share_detector import KindsOfRows, ShareDetector
+from services.monitoring import design_effect, reference
 from services.monitoring.value_kinds import kinds_of
-from services.retraining import design_effect, reference
 from services.runtime.declaration import DAY_MS, MONTH_MS, Monitoring
 
 ROWS_A_DAY = 900

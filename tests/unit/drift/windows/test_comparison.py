@@ -7,7 +7,7 @@ import scipy.stats
 
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.windows.comparison import DriftThresholds, compare, compare_confidence
-from services.retraining import reference
+from services.monitoring import reference
 from streams.records import FeatureReference
 
 THRESHOLDS = DriftThresholds(psi=0.2, p_value=0.001 / 20, new_category_share=0.01)

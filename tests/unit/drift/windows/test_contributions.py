@@ -7,7 +7,7 @@ import pytest
 from services.drift.binning.bin_counts import BinCounts
 from services.drift.windows import contributions
 from services.drift.windows.comparison import DriftThresholds, compare
-from services.retraining import reference
+from services.monitoring import reference
 
 THRESHOLDS = DriftThresholds(psi=0.2, p_value=1e-4, new_category_share=0.01)
 random = np.random.default_rng(5)

@@ -81,8 +81,8 @@ def test_snapshots_keep_their_field_names() -> None:
 def test_only_scores_of_the_windows_version_are_counted() -> None:
     window = empty()
     counted(window, predictions(40), 0, 40)
-    assert window.score is not None
-    assert window.score.counts.sum() == 20
+    assert window.outputs.score is not None
+    assert window.outputs.score.counts.sum() == 20
     assert window.features[0].counts.sum() == 40
 
 

@@ -12,9 +12,9 @@ from services.drift.binning.binning import PredictionRows, RowBinner
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.drift.windows.window_report import compare_window, make_report
+from services.monitoring import reference
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
-from services.retraining import reference
 from streams import records
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
@@ -43,14 +43,14 @@ def report_of(found: DriftWindow, totals: JoinTotals):
 
 def test_a_window_without_predictions_has_nothing_to_compare() -> None:
     compared = compare_window(window(0), DECLARATION)
-    assert (compared.features, compared.score, compared.quality, compared.contributions) == ([], None, [], [])
+    assert (compared.features, compared.outputs, compared.quality, compared.contributions) == ([], {}, [], [])
 
 
 def test_features_scores_confidence_and_relations_are_compared() -> None:
     compared = compare_window(window(300), DECLARATION)
     assert [each.drift.feature for each in compared.features] == ["x", "colour"]
     assert all(each.drift.drifted for each in compared.features)
-    assert compared.score is not None
+    assert set(compared.outputs) == {"score"}
     assert compared.confidence is not None
     assert compared.relations is not None
     assert compared.contributions[0].feature in {"x", "colour"}

@@ -34,6 +34,14 @@ def test_a_window_without_a_model_cannot_be_compared():
     )
 
 
+def test_a_version_without_a_reference_is_not_called_calm():
+    report = msgspec.structs.replace(at(5).report, features=[], score=None, has_reference=False)
+    found = verdict.assess(WindowReport(report, (), (), ()))
+    assert (found.level, found.headline) == ("unknown", "No reference: features and scores are not watched")
+    assert "its features, scores, segments and relations are not compared" in found.why
+    assert "--reference" in found.to_do[0]
+
+
 def test_accuracy_interval_is_that_of_wilson():
     report = msgspec.structs.replace(at(5).report, labels=10, accuracy=0.9)
     assert verdict.accuracy_interval(report) == pytest.approx((0.5958, 0.9821), abs=1e-3)

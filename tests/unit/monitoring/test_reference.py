@@ -1,12 +1,11 @@
 """The reference: each row is in one bin, season and segment; scores and losses are of held-out rows."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.retraining import design_effect, reference
+from services.monitoring import design_effect, reference
 from services.runtime.declaration import DAY_MS, Business, Monitoring
 from tests.unit.retraining import training_data
 
@@ -16,22 +15,20 @@ COSTS = Business(unit="USD", costs={"0": {"0": 0, "1": 10}, "1": {"0": 3, "1": 0
 def test_scores_and_losses_have_the_times_of_the_held_out_rows():
     """Fewer rows trained on than held out."""
     random = np.random.default_rng(1)
-    features = pd.DataFrame(
-        {"x": random.normal(size=100), "colour": ["red", "blue"] * 50, "y": np.arange(100.0)}
-    )
+    columns = {
+        "x": random.normal(size=100),
+        "colour": np.array(["red", "blue"] * 50, dtype=object),
+        "y": np.arange(100.0),
+    }
     declared = training_data.declaration("monitoring", season={"x": ("weekday",)}, segments=("colour",))
     scores = random.random(300)
+    labels = (random.random(300) < scores).astype(float)
     made = reference.build(
         3,
-        features.astype({"colour": object}),
-        np.arange(100) * DAY_MS,
-        np.arange(100, 400) * DAY_MS,
-        scores,
-        (random.random(300) < scores).astype(np.int8),
-        0.5,
-        ["colour"],
-        {"x": 0.25},
+        reference.KnownRows(columns, np.arange(100) * DAY_MS),
+        reference.KnownOutputs(scores, labels, np.arange(100, 400) * DAY_MS),
         declared.model_copy(update={"business": COSTS}),
+        {"x": 0.25},
     )
     assert made.version == 3
     assert [each.feature for each in made.features] == ["x", "colour", "y"]

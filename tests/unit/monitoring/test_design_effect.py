@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from services.retraining import design_effect, reference
-from services.retraining.design_effect import Blocks, middle_ranks
+from services.monitoring import design_effect, reference
+from services.monitoring.design_effect import Blocks, middle_ranks
 from services.runtime.declaration import DAY_MS, HOUR_MS, Monitoring
 
 TIMES_MS = np.arange(24 * 100, dtype=np.int64) * HOUR_MS

@@ -1,6 +1,10 @@
-"""The reference with which drift compares: the training rows of a model, in fixed bins. Pure."""
+"""The reference with which drift compares: rows known of a model, in fixed bins, with its losses. Pure.
+
+Retraining makes one from its training set, registration from a file of rows, learning from its first labels.
+"""
 
 import collections
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,88 +13,154 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.monitoring import rank_correlation, value_kinds
+from services.monitoring import design_effect, rank_correlation, value_kinds
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
-from services.retraining import design_effect
 from services.runtime.declaration import ModelDeclaration, Part
 from streams.records import FeatureReference, IndicatorReference, PairReference, Reference
 
 Times = npt.NDArray[np.int64]
+Column = npt.NDArray[Any]
+"""(n,) float64 with nan, or object with None for a text."""
+CATEGORIES_MAX = 1000
+"""Maximum values of a text feature that is compared: a text with more is an id."""
 
+SCORE, PREDICTION = "score", "prediction"
+"""Names of the distributions of a model's outputs."""
+ERROR_QUANTILE = 0.99
+"""Quantile of the absolute errors at which those of a regression are cut."""
 BINS_MAX = 64
 """Maximum bins of a number, with equal shares of the rows if its values allow it, plus one on either side.
 The KS distance of binned values is within 1/64 of the exact one."""
 
 
+@dataclasses.dataclass(frozen=True)
+class KnownRows:
+    """Rows as a model is given them, with their event times."""
+
+    columns: Mapping[str, npt.NDArray[Any]]
+    """(n,) by feature: float64 with nan, or object with None for a text."""
+    times_ms: Times
+    """(n,) Rows without a known time have equal ones and count as independent."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownOutputs:
+    """Outputs of a model for rows that it has not learned from, with the labels that are known."""
+
+    outputs: npt.NDArray[np.float64]
+    """(n,) or (n, n_classes), see `services.model_registry.contract.Model`."""
+    labels: npt.NDArray[np.float64] | None
+    """(n,), see `streams.records.Label.value`; None: they are unknown."""
+    times_ms: Times
+
+
 def build(
     version: int,
-    features: Any,
-    times_ms: Times,
-    held_out_ms: Times,
-    scores: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.int8],
-    log_loss: float,
-    text: list[str],
-    importances: Mapping[str, float],
+    rows: KnownRows,
+    known: KnownOutputs,
     declaration: ModelDeclaration,
+    importances: Mapping[str, float] | None = None,
 ) -> Reference:
-    """Return the reference of a model.
+    """Return the reference of a version.
 
     Args:
         version: The model's version.
-        features: The training frame (n_rows, n_features); its columns give the order.
-        times_ms: Event times of those rows.
-        held_out_ms: Event times of the held-out rows.
-        scores: Scores of the held-out rows.
-        labels: Labels of the held-out rows.
-        log_loss: Log loss on the held-out rows.
-        text: The features that hold text.
-        importances: Importance by feature.
-        declaration: Seasons, blocks, the threshold, and the costs of predictions.
+        rows: What its features are compared with.
+        known: What its scores and its losses are compared with.
+        declaration: Task, seasons, blocks, the threshold, and the costs of predictions.
+        importances: Importance by feature, as far as it was measured.
     """
     monitoring = declaration.monitoring
-    columns = {
-        name: features[name].to_numpy(dtype=object if name in text else float) for name in features.columns
-    }
-    blocks = design_effect.Blocks(times_ms, monitoring.block_ms)
+    blocks = design_effect.Blocks(rows.times_ms, monitoring.block_ms)
     references = [
         msgspec.structs.replace(
-            of_column(name, values, times_ms, monitoring.season.get(name, ()), blocks),
-            importance=importances.get(name),
+            of_column(name, values, rows.times_ms, monitoring.season.get(name, ()), blocks),
+            importance=(importances or {}).get(name),
         )
-        for name, values in columns.items()
+        for name, values in rows.columns.items()
     ]
-    references = by_segment(references, list(columns.values()), monitoring.segments)
-    feature_blocks = blocks
-    blocks = design_effect.Blocks(held_out_ms, monitoring.block_ms)
-    score = of_column("score", scores, held_out_ms, monitoring.season.get("score", ()), blocks)
-    measured = _measured(declaration, scores, labels)
-    loss_blocks = design_effect.Blocks(held_out_ms, monitoring.loss_block_ms)
-    clipped = _clipped(Measures(declaration), measured)
-    held_out: dict[str, npt.NDArray[Any]] = {"labels": np.ones(len(labels)), "positives": labels, **measured}
-    return Reference(
+    columns = list(rows.columns.values())
+    references = by_segment(references, columns, monitoring.segments)
+    reference = Reference(
         version=version,
         features=references,
-        score=score,
-        log_loss=log_loss,
-        loss_design_effect=loss_blocks.of_values(clipped[Measures(declaration).loss]),
-        pairs=of_pairs(references, list(columns.values()), times_ms, feature_blocks),
+        score=None,
+        log_loss=None,
+        pairs=of_pairs(references, columns, rows.times_ms, blocks),
+    )
+    return _with_losses(_with_outputs(reference, known, declaration), known, declaration)
+
+
+def _with_outputs(reference: Reference, known: KnownOutputs, declaration: ModelDeclaration) -> Reference:
+    """Return a reference with the distributions of the scores and, of a multiclass model, of its classes."""
+    monitoring = declaration.monitoring
+    blocks = design_effect.Blocks(known.times_ms, monitoring.block_ms)
+
+    def distribution(name: str, values: npt.NDArray[Any]) -> FeatureReference:
+        return of_column(name, values, known.times_ms, monitoring.season.get(name, ()), blocks)
+
+    score = distribution(SCORE, scores_of(known.outputs))
+    if declaration.task != "multiclass":
+        return msgspec.structs.replace(reference, score=score)
+    names = np.array(declaration.classes, dtype=object)[known.outputs.argmax(axis=1)]
+    return msgspec.structs.replace(reference, score=score, prediction=distribution(PREDICTION, names))
+
+
+def scores_of(outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the score (n,) of each row, see `streams.records.Prediction.score`."""
+    return outputs if outputs.ndim == 1 else outputs.max(axis=1)
+
+
+def is_id(column: Column) -> bool:
+    """Tell whether texts have too many values to be compared."""
+    return column.dtype == object and len({*column.tolist()} - {None}) > CATEGORIES_MAX
+
+
+def outputs_of(reference: Reference) -> dict[str, FeatureReference]:
+    """Return the distributions of a reference that are of the model's outputs, by name."""
+    found = {SCORE: reference.score, PREDICTION: reference.prediction}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _with_losses(reference: Reference, known: KnownOutputs, declaration: ModelDeclaration) -> Reference:
+    """Return a reference with the measures of the outputs; without labels they stay unknown."""
+    if known.labels is None:
+        return reference
+    assert reference.score is not None, "made with the outputs"
+    measures, scores = Measures(declaration), scores_of(known.outputs)
+    measured = _measured(measures, known.outputs, known.labels)
+    is_binary = measures.task == "binary"
+    positives = known.labels if is_binary else np.zeros(len(known.labels))
+    sums = {"labels": np.ones(len(known.labels)), "positives": positives, **measured}
+    losses = measured[measures.loss]
+    error_max = error_scale(losses) if measures.task == "regression" else None
+    clipped = _clipped(measures, measured, error_max)
+    blocks = design_effect.Blocks(known.times_ms, declaration.monitoring.loss_block_ms)
+    return msgspec.structs.replace(
+        reference,
+        log_loss=None if measures.task == "regression" else float(losses.mean()),
+        loss_design_effect=blocks.of_values(clipped[measures.loss]),
         measures={name: float(values.mean()) for name, values in measured.items()},
-        measure_errors={name: _standard_error(values, loss_blocks) for name, values in clipped.items()},
-        score_sums=_sums(score, scores, held_out),
+        measure_errors={name: _standard_error(values, blocks) for name, values in clipped.items()},
+        score_sums=_sums(reference.score, scores, sums),
+        error_max=error_max,
     )
 
 
+def error_scale(errors: Sequence[float] | npt.NDArray[np.float64]) -> float:
+    """Return the size at which the absolute errors (n,) of a regression are cut; n > 0."""
+    return float(np.quantile(errors, ERROR_QUANTILE, method="inverted_cdf")) or 1.0
+
+
 def _measured(
-    declaration: ModelDeclaration, scores: npt.NDArray[np.float64], labels: npt.NDArray[np.int8]
+    measures: Measures, outputs: npt.NDArray[np.float64], labels: npt.NDArray[np.float64]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the value of each measure for each held-out row (n,), as drift computes it for served rows."""
-    measures = Measures(declaration)
+    """Return the value of each measure for each row (n,), as drift computes it for served rows."""
     rows = [
-        measures.values(NumericPrediction(score, measures.predicted_value(score)), float(label))
-        for score, label in zip(scores.tolist(), labels.tolist(), strict=True)
+        measures.values(_numeric(measures, output), label)
+        for output, label in zip(outputs.tolist(), labels.tolist(), strict=True)
     ]
     return dict(zip(measures.names, np.array(rows).T, strict=True))
 
@@ -109,6 +179,13 @@ def _clipped(
 def _standard_error(values: npt.NDArray[np.float64], blocks: design_effect.Blocks) -> float:
     """Return the standard error of the mean of values (n,) that are alike within blocks."""
     return math.sqrt(float(values.var()) * blocks.of_values(values) / max(len(values), 1))
+
+
+def _numeric(measures: Measures, output: float | list[float]) -> NumericPrediction:
+    if isinstance(output, list):
+        score = max(output)
+        return NumericPrediction(score, output.index(score), output)
+    return NumericPrediction(output, measures.predicted_value(output))
 
 
 def _sums(
