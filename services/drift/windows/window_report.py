@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 
@@ -103,8 +104,6 @@ def make_report(
     version, champion, arms = sides.version, sides.champion, window.arms.states()
     means = _means(champion, measures)
     reference = references.get(version)
-    outputs = {name: each.drift for name, each in found.outputs.items()}
-    score = outputs.get(SCORE)
     revision, state.reports = state.reports, state.reports + 1
     shadows = _shadow_losses(arms)
     return records.DriftReport(
@@ -116,9 +115,7 @@ def make_report(
         predictions=state.predictions,
         labels=champion.labels,
         features=[comparison.drift for comparison in found.features],
-        score_psi=score.psi if score else None,
-        score=score,
-        prediction=outputs.get(PREDICTION),
+        **_of_outputs(found),
         has_reference=reference is not None if version else None,
         confidence=found.confidence,
         relations=found.relations,
@@ -136,7 +133,6 @@ def make_report(
         labels_corrected_total=totals.corrected,
         predictions_asked_again_total=totals.asked_again,
         predictions_unlabelled_total=totals.unlabelled,
-        score_bins=score.bins if score else None,
         alarms_standing=state.alarms_standing,
         revision=revision,
         segments=[
@@ -192,6 +188,18 @@ def _arm_figures(
         latest = running.figures(key, sides.lineage) if running else None
         difference = latest.of(difference) if difference and latest else difference
     return figures_of(arm, measures, losses, difference)
+
+
+def _of_outputs(found: WindowComparison) -> dict[str, Any]:
+    """Return the fields of a report that are about scores and predicted classes."""
+    outputs = {name: each.drift for name, each in found.outputs.items()}
+    score = outputs.get(SCORE)
+    return {
+        "score": score,
+        "score_psi": score.psi if score else None,
+        "score_bins": score.bins if score else None,
+        "prediction": outputs.get(PREDICTION),
+    }
 
 
 def _is_champion(arm: ArmSumsState, version: int, *, learns: bool) -> bool:
