@@ -88,6 +88,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     labels_duplicate_total: int
     predictions_unlabelled_total: int
     arms: list[ArmWindow] = []
+    alarms_active: int | None = None
+    """Number of alarms that are active at the end; null in reports of older versions."""
     revision: int = 0
     """Above 0 if the window was reported again because of late records."""
 
@@ -133,7 +135,7 @@ class Cohort(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Alarm(msgspec.Struct, kw_only=True, frozen=True):
-    """An alarm, as a `DriftAlarm` reported it."""
+    """An alarm, as a `DriftAlarm` reported it, and its end, as the reports of later windows tell it."""
 
     alarm_id: str
     version: int
@@ -144,6 +146,8 @@ class Alarm(msgspec.Struct, kw_only=True, frozen=True):
     detected_at_ms: int
     since_ms: int
     message: str
+    ended_ms: int | None = None
+    """End of the first window at whose end it was not active any more; null: it is active."""
 
 
 class RetrainingEntry(msgspec.Struct, kw_only=True, frozen=True):
@@ -312,7 +316,24 @@ def _with_report(model: ModelState, report: DriftReport, revision: int) -> Model
     if windows is model.windows:
         return model
     omitted = max(model.features_omitted, len(names) - len(features))
-    return dataclasses.replace(model, features=features, features_omitted=omitted, windows=windows)
+    alarms = _with_ends(model.alarms, report, revision)
+    return dataclasses.replace(
+        model, features=features, features_omitted=omitted, windows=windows, alarms=alarms
+    )
+
+
+def _with_ends(alarms: Series[Alarm], report: DriftReport, revision: int) -> Series[Alarm]:
+    """End the alarms that are not active at the end of a window; the earliest such window counts."""
+    if report.alarms_standing is None:
+        return alarms
+    active, end_ms = set(report.alarms_standing), report.window_end_ms
+    for entry in list(alarms.entries.values()):
+        alarm = entry.item
+        is_open = alarm.ended_ms is None or alarm.ended_ms > end_ms
+        if is_open and alarm.detected_at_ms <= end_ms and alarm.alarm_id not in active:
+            ended = msgspec.structs.replace(alarm, ended_ms=end_ms)
+            alarms = alarms.put(alarm.alarm_id, alarm.detected_at_ms, ended, revision)
+    return alarms
 
 
 def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
@@ -356,6 +377,7 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         labels_duplicate_total=report.labels_duplicate_total,
         predictions_unlabelled_total=report.predictions_unlabelled_total,
         arms=arm_windows(report),
+        alarms_active=None if report.alarms_standing is None else len(report.alarms_standing),
         revision=report.revision,
     )
 
@@ -417,7 +439,9 @@ def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None
 
 
 def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelState:
+    known = model.alarms.get(alarm.alarm_id)
     item = Alarm(
+        ended_ms=None if known is None else known.ended_ms,
         alarm_id=alarm.alarm_id,
         version=alarm.version,
         kind=alarm.kind,

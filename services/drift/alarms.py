@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -16,6 +16,7 @@ from streams import records
 from streams.records import FeatureQuality
 
 AlarmKind = Literal["feature", "category", "relation", "quality", "score", "loss"]
+ALARM_KINDS: tuple[AlarmKind, ...] = get_args(AlarmKind)
 E_DETECTOR = "e-detector"
 """The detector of changes in rows."""
 EVIDENCE_MAX = 20
@@ -74,6 +75,11 @@ class ActiveAlarms:
     def ids(self) -> list[str]:
         """Return the ids of all active alarms, sorted: at most one per subject, segment and detector."""
         return sorted(alarm.alarm_id for each in self.subjects.values() for alarm in each.raised.values())
+
+    def counts(self) -> dict[AlarmKind, int]:
+        """Return the number of active alarms of each kind, 0 for a kind without any."""
+        kinds = [alarm.kind for each in self.subjects.values() for alarm in each.raised.values()]
+        return {kind: kinds.count(kind) for kind in ALARM_KINDS}
 
     def raise_new(self, alarms: Iterable[records.DriftAlarm | ChangeSubject]) -> list[records.DriftAlarm]:
         """Activate and end alarms in this order; return those that were not active before."""

@@ -1,5 +1,6 @@
 """Metrics of the drift process, taken from the outputs of the engine, which has none itself."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 
@@ -57,11 +58,13 @@ class DriftMetrics:
         self._mature_ms = BEFORE_ALL_MS
         """Start of the latest window whose labels are mature."""
         self._series: dict[Gauge, set[tuple[str, ...]]] = {}
+        self._show_active()
 
     def observe(self, outputs: DriftOutputs) -> None:
         """Update the metrics with the outputs of one step."""
         model = self._engine.model
         self._count_totals(model, self._engine.totals)
+        self._show_active()
         metrics.DRIFT_PENDING.labels(model).set(len(self._engine.pending_predictions))
         metrics.DRIFT_REQUESTS.labels(model).inc(len(outputs.requests))
         if outputs.label_coverage is not None:
@@ -77,6 +80,16 @@ class DriftMetrics:
                 self._show_performance(record)
             else:
                 metrics.DRIFT_ALARMS.labels(model, record.kind).inc()
+
+    def close(self) -> None:
+        """Remove the series of active alarms: another worker may have the model next, and end them."""
+        for kind in self._engine.active_alarms.counts():
+            with contextlib.suppress(KeyError):  # closed twice
+                metrics.DRIFT_ALARMS_ACTIVE.remove(self._engine.model, kind)
+
+    def _show_active(self) -> None:
+        for kind, count in self._engine.active_alarms.counts().items():
+            metrics.DRIFT_ALARMS_ACTIVE.labels(self._engine.model, kind).set(count)
 
     def _show_arms(self, report: records.DriftReport) -> None:
         """Show the figures of each arm of a window; arms that are not in it any more are removed.

@@ -144,6 +144,7 @@ class Engine:
         self.champions = Champions(state.evaluator.champion, state.champions)
         """As `references`: read the models topic to its end where they are not known, then settle them."""
         self._evaluator = Evaluator(declaration, self.references, state.evaluator)
+        self.active_alarms = self._evaluator.active
         self._on_disk = state.on_disk
         self.restored_segments_of = self._evaluator.restored_segments_of
         self._windows = WindowSequence(declaration, self.references, state.window, state.closed)

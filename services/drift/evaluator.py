@@ -80,14 +80,14 @@ class Evaluator:
         self._references = references
         self.champion = state.champion
         self._trigger = RetrainingTrigger(declaration, state.requested_at_ms)
-        self._active = ActiveAlarms(declaration.monitoring.alarm_windows, state.watches)
+        self.active = ActiveAlarms(declaration.monitoring.alarm_windows, state.watches)
         self._performance = PerformanceTracker(declaration, state.performance)
         self.measures = self._performance.measures
         if self._performance.lineage != self._lineage(self.champion):  # a state without performance
             self._performance.follow(self._lineage(self.champion), references.get(self.champion))
         self.rows = RowAlarms(declaration, references, self.champion, state.watchers, state.pairs)
         """The detectors of the champion's rows; they know the segments of a row."""
-        self._active.keep_standing(self.rows.standing())
+        self.active.keep_standing(self.rows.standing())
         self.restored_segments_of = self.rows.segments_of
         """Return the segments of a prediction, by the reference of the champion of the restored state."""
         self._losses = self._new_losses(0, _losses_of(state))
@@ -102,7 +102,7 @@ class Evaluator:
         return EvaluatorState(
             champion=self.champion,
             monitor=losses.labels,
-            watches=self._active.subjects,
+            watches=self.active.subjects,
             watchers=self.rows.watcher_states(),
             pairs=self.rows.pairs_state(),
             loss_watchers=dict(losses.watchers),
@@ -124,7 +124,7 @@ class Evaluator:
         if is_same_lineage:
             return
         self._performance.follow(self._lineage(version), self._references.get(version))
-        self._active.clear()
+        self.active.clear()
         self.rows = RowAlarms(self._declaration, self._references, version)
         self._losses = self._new_losses(window_start_ms)
 
@@ -164,7 +164,7 @@ class Evaluator:
         """Raise what was detected since the last call, in the order of the records; return the new alarms."""
         detected = sorted(self._detected, key=lambda each: each.record_index)
         self._detected.clear()
-        return self._active.raise_new(each.alarm for each in detected)
+        return self.active.raise_new(each.alarm for each in detected)
 
     def close_window(
         self, window: DriftWindow, totals: JoinTotals, offsets: Mapping[str, list[int]]
@@ -177,11 +177,11 @@ class Evaluator:
             offsets: By topic, the input up to which a retraining may read.
         """
         window.state.champion = self.champion
-        alarms = self._active.raise_new(self.rows.watch_rest(window, self.champion))
+        alarms = self.active.raise_new(self.rows.watch_rest(window, self.champion))
         self._losses.close_window(window.end_ms)
         compared = window_report.compare_window(window, self._declaration)
-        self._active.observe_quality(compared.quality)
-        alarms += self._active.raise_new(quality_alarms(self._declaration, self.champion, compared, window))
+        self.active.observe_quality(compared.quality)
+        alarms += self.active.raise_new(quality_alarms(self._declaration, self.champion, compared, window))
         performance = self._performance.close_window(
             window.end_ms, self.champion, self._references.get(self.champion)
         )
@@ -193,12 +193,12 @@ class Evaluator:
             self._performance.revised_losses,
         )
         for subject, is_worse in losses.worse.items():
-            self._active.observe("loss", subject, drifted=is_worse)
-        alarms += self._active.raise_new(losses.alarms)
+            self.active.observe("loss", subject, drifted=is_worse)
+        alarms += self.active.raise_new(losses.alarms)
         request = self._trigger.request(
-            window.end_ms, losses, self._active.evidence(), compared.contributions, offsets
+            window.end_ms, losses, self.active.evidence(), compared.contributions, offsets
         )
-        window.state.alarms_standing = self._active.ids()
+        window.state.alarms_standing = self.active.ids()
         sides = window_report.sides_of(window, learns=self._learns)
         if sides.lineage == self._lineage(self.champion):
             self.differences.add_window(sides.others, sides.losses, sides.lineage)

@@ -68,7 +68,8 @@ class MonitoredModel:
         return self.engine.suspects()
 
     def close(self) -> None:
-        """Close the files of the predictions that wait."""
+        """Close the files of the predictions that wait, and remove the series of active alarms."""
+        self.metrics.close()
         self.engine.pending_predictions.close()
 
     def topic_of(self, kind: int) -> str:

@@ -21,7 +21,7 @@ from services.feature_store.plan import PlanError, View
 from services.model_registry import training_code
 from services.operations import schema_checks
 from services.runtime import kafka_admin, redis_clients
-from services.runtime.command_output import fail, ok
+from services.runtime.command_output import fail, ok, warn
 from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all, positioned
 from services.runtime.settings import Settings
@@ -61,6 +61,8 @@ def check(*, connect: Annotated[bool, Parameter(negative="")] = False) -> None:
         fail(*str(error).splitlines())
     for declaration in declarations.values():
         ok(summary(declaration))
+        for line in deprecations(declaration):
+            warn(line)
     for line in routes:
         ok(line)
     if faults := [*training_faults(settings, declarations), *feature_faults(settings, declarations)]:
@@ -96,6 +98,14 @@ def summary(declaration: ModelDeclaration) -> str:
         f"labels from {declaration.label.topic}; features from the "
         f"{f'service {service}' if service else 'request alone'}"
     )
+
+
+def deprecations(declaration: ModelDeclaration) -> list[str]:
+    """Return a line for each declared key that has no effect any more."""
+    if declaration.monitoring.adwin_delta is None:
+        return []
+    advice = "remove it, or declare adwin in monitoring.detectors"
+    return [f"model {declaration.name}: monitoring.adwin_delta has no effect any more; {advice}"]
 
 
 def alert_summaries(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:

@@ -16,6 +16,11 @@ def ok(line: str) -> None:
     say(f"ok  {line}")
 
 
+def warn(line: str) -> None:
+    """Print what works but should be changed."""
+    say(f"warning  {line}")
+
+
 def fail(*faults: str) -> NoReturn:
     """Print each fault on standard error and exit with 1."""
     sys.exit("\n".join(faults))

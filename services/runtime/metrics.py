@@ -233,6 +233,7 @@ DRIFT_FAULTS = Gauge(
     ["model", "feature", "fault"],
 )
 DRIFT_ALARMS = Counter("driftline_drift_alarms", "Alarms raised", ["model", "kind"])
+DRIFT_ALARMS_ACTIVE = Gauge("driftline_drift_alarms_active", "Alarms that are active", ["model", "kind"])
 DRIFT_RECORDS = Counter(
     "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]
 )

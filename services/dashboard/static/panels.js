@@ -49,7 +49,15 @@ export function strip(view) {
   put("event-date", format.date(now));
   put("event-clock", now ? `${format.clock(now)} UTC${ago(now, pulse)}` : "UTC");
   retrained(columns);
+  activeAlarms(columns);
   processes(pulse);
+}
+
+function activeAlarms({ active, activeTotal, windows }) {
+  put("alarms", windows.length || activeTotal ? format.integer(activeTotal) : format.NONE);
+  const first = Math.min(...active.map((alarm) => alarm.since_ms));
+  put("alarms-note", active.length ? `the longest since ${format.date(first)}` : activeTotal ? "no longer in the list" : "none active");
+  $("alarms").classList.toggle("is-bad", activeTotal > 0);
 }
 
 function versions({ columns, nowMs }) {
@@ -132,7 +140,7 @@ export function summary(element, view, empty) {
   if (empty) return put(element, emptyText(view));
   const { columns } = view;
   const at = lastKnown(columns.liveSmooth);
-  const sentences = [];
+  const sentences = [activeText(columns)];
   if (at >= 0) {
     const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
     const gain = frozen === null ? null : frozen - live;
@@ -143,12 +151,22 @@ export function summary(element, view, empty) {
   put(element, sentences.filter(Boolean).join(" "));
 }
 
+const ACTIVE_NAMED_MAX = 3;
+
+// Which alarms are active, the latest first.
+function activeText({ active, activeTotal }) {
+  if (!activeTotal) return "No alarm is active.";
+  const named = active.slice(-ACTIVE_NAMED_MAX).reverse().map((alarm) => `${alarm.subject} since ${format.date(alarm.since_ms)}`);
+  const more = activeTotal - named.length;
+  return `${activeTotal} ${activeTotal === 1 ? "alarm is" : "alarms are"} active: ${named.join(", ")}${more > 0 ? `${named.length ? ", and " : ""}${more} more` : ""}.`;
+}
+
 function driftText(columns) {
   const features = [...columns.features.values()];
   if (!features.length) return "";
   const latest = features.map((feature) => ({ feature, at: lastKnown(feature.psi) })).filter(({ at }) => at >= 0);
   const over = latest.filter(({ feature, at }) => feature.drifted[at]);
-  if (!over.length) return `None of the ${latest.length} series has drifted.`;
+  if (!over.length) return `In the latest window none of the ${latest.length} series has drifted.`;
   const worst = over.reduce((a, b) => (b.feature.psi[b.at] > a.feature.psi[a.at] ? b : a));
   return `${over.length} of ${latest.length} series ${over.length === 1 ? "has" : "have"} drifted; the highest PSI is that of ${worst.feature.label} with ${format.psi(worst.feature.psi[worst.at])}.`;
 }
@@ -281,7 +299,7 @@ export function spoken(view, index, plot) {
 const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 export function describe({ kind, item }) {
-  if (kind === "alarm") return [`Alarm: ${item.subject}`, `${sentence(item.message)} Since ${format.moment(item.since_ms)}.`];
+  if (kind === "alarm") return [`Alarm: ${item.subject}`, `${sentence(item.message)} Since ${format.moment(item.since_ms)}. ${item.ended_ms === null ? "Active." : `Taken back ${format.moment(item.ended_ms)}.`}`];
   if (kind === "promotion") return [`v${item.version} live`, `from this time on as ${item.arm}, with ${format.percent(item.weight / 10_000)} of the keys. ${sentence(item.reason)}`];
   const why = item.reasons.length ? ` ${item.reasons.join("; ")}.` : "";
   const loss = item.metrics.log_loss === undefined ? "" : ` Log loss ${format.decimal(item.metrics.log_loss)} on the holdout.`;

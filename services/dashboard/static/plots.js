@@ -373,7 +373,8 @@ export class Plots {
       this.#drawVersions(chart);
     });
     clipped(chart, () => {
-      for (const alarm of this.columns.alarms) drawAlarm(chart, alarm);
+      const lastMs = this.columns.windows.at(-1)?.end_ms ?? 0;
+      for (const alarm of this.columns.alarms) drawAlarm(chart, alarm, Math.max(lastMs, alarm.detected_at_ms));
       for (const retraining of this.columns.retrainings) drawRetraining(chart, retraining);
     }, 8);
   }
@@ -545,14 +546,21 @@ const ALARM_SHAPES = {
   score: (ctx, x, y, r) => ctx.arc(x, y, r * 0.9, 0, 7),
 };
 
-function drawAlarm(chart, alarm) {
+// A shape where an alarm began, hollow once it was taken back, and a line for the time in which it was active.
+function drawAlarm(chart, alarm, lastMs) {
   const { ctx } = chart;
-  const x = chart.valToPos(alarm.detected_at_ms / 1000, "x", true);
-  ctx.fillStyle = colours["--alarm"];
+  const y = laneY(chart, 0);
+  const [x, end] = [alarm.detected_at_ms, alarm.ended_ms ?? lastMs].map((ms) => chart.valToPos(ms / 1000, "x", true));
+  ctx.fillStyle = ctx.strokeStyle = colours["--alarm"];
+  ctx.globalAlpha = 0.3;
+  ctx.fillRect(x, y - devicePixelRatio, end - x, 2 * devicePixelRatio);
   ctx.globalAlpha = 0.85;
+  ctx.lineWidth = devicePixelRatio;
   ctx.beginPath();
-  (ALARM_SHAPES[alarm.kind] ?? ALARM_SHAPES.feature)(ctx, x, laneY(chart, 0), 4.5 * devicePixelRatio);
-  ctx.fill();
+  (ALARM_SHAPES[alarm.kind] ?? ALARM_SHAPES.feature)(ctx, x, y, 4.5 * devicePixelRatio);
+  ctx.closePath();
+  if (alarm.ended_ms === null) ctx.fill();
+  else ctx.stroke();
   ctx.globalAlpha = 1;
 }
 

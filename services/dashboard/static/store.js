@@ -107,12 +107,15 @@ function columns(model) {
   const frozenArm = promotions.find((item) => item.shadow)?.arm ?? Object.keys(windows.at(-1)?.shadow_log_loss ?? {})[0] ?? "frozen";
   const labels = windows.map((window) => window.labels);
   const live = windows.map((window) => window.log_loss ?? window.absolute_error);
+  const active = model.sorted("alarms").filter((alarm) => alarm.ended_ms === null);
   const cohorts = cohortsOf(model.sorted("cohorts"), windows);
   const asked = windows.map((window) => window.predictions);
   const frozen = windows.map((window) => window.shadow_log_loss[frozenArm] ?? null);
   return {
     windows,
     alarms: model.sorted("alarms"),
+    active,
+    activeTotal: Math.max(active.length, windows.at(-1)?.alarms_active ?? 0), // the oldest alarms may not be kept any more
     retrainings: model.sorted("retrainings"),
     promotions: promotions.filter((item) => !item.shadow),
     shadows: promotions.filter((item) => item.shadow),

@@ -59,9 +59,9 @@ class RiverState(msgspec.Struct, array_like=True):
 class RiverDetector:
     """One of river's detectors on each of several streams of losses; a `protocol.Detector`.
 
-    Those of errors find rises only; the others find falls, too. A fall is an improvement: the detector starts
-    again and returns no change. They do not date a change, so it lies between the previous change and the
-    detection. They have no bound on their false alarms over time.
+    Some find falls, too, and EDDM finds changes while errors become rare. A fall is an improvement: the
+    detector starts again and returns no change. They do not date a change, so it lies between the previous
+    change and the detection. They have no bound on their false alarms over time.
 
     Args:
         name: The detector's name in model.yaml, e.g. ``adwin``.
@@ -97,7 +97,7 @@ class RiverDetector:
                     since_ms = self._since_ms[stream] = time_ms
                 detector.update(value)
                 if detector.drift_detected:
-                    if self.judges_errors or self._means[stream].has_risen:
+                    if self._means[stream].has_risen:
                         changes.append(DetectedChange(stream, time_ms, time_ms, since_ms, time_ms, 1.0, 1.0))
                     self._since_ms[stream], self._means[stream] = None, RunningMean()
                     self._detectors[stream] = self._make()

@@ -316,3 +316,22 @@ def test_of_what_is_said_of_a_windows_predictions_the_highest_revision_stays() -
             3.0,
             "EUR",
         )
+
+
+def test_an_alarm_is_active_until_the_first_window_whose_report_does_not_list_it():
+    current = state.DashboardState()
+    standing: list[list[str] | None] = [["a1", "a2"], ["a2"], None, []]
+    current = state.reduce(current, alarm(1, detected_at_ms=DAY_MS + 5))
+    current = state.reduce(current, alarm(2, detected_at_ms=DAY_MS + 6))
+    for day, ids in enumerate(standing, 1):
+        current = state.reduce(current, report(day, alarms_standing=ids))
+        current = state.reduce(current, alarm(1, detected_at_ms=DAY_MS + 5))  # delivered again
+    found = state.changes_since(current, 0)["m"]
+    assert [each.ended_ms for each in found.alarms] == [3 * DAY_MS, 5 * DAY_MS]
+    assert [each.alarms_active for each in found.windows] == [2, 1, None, 0]
+
+
+def test_a_window_reported_late_ends_no_alarm_that_began_after_it():
+    current = state.reduce(state.DashboardState(), alarm(1, detected_at_ms=4 * DAY_MS))
+    current = state.reduce(current, report(1, alarms_standing=[]))
+    assert state.changes_since(current, 0)["m"].alarms[0].ended_ms is None

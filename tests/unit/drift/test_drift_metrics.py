@@ -23,9 +23,15 @@ def test_metrics_follow_the_totals_and_count_nothing_twice_after_a_restart():
     assert metric("drift_effect", feature="x") > 1
     assert metric("drift_evidence", feature="x") > 10
     assert metric("drift_alarms_total", kind="feature") == 1
+    assert (metric("drift_alarms_active", kind="feature"), metric("drift_alarms_active", kind="quality")) == (
+        1,
+        0,
+    )
     assert metric("log_loss", arm="frozen") > 0
     DriftMetrics(engine, scenario.declaration()).observe(DriftOutputs())
     assert metric("labels_total", result="joined") == engine.totals.joined
+    drift_metrics.close()
+    assert metric("drift_alarms_active", kind="feature") is None
 
 
 def performance(**changes):

@@ -184,3 +184,9 @@ def test_an_address_that_is_none_is_a_fault_and_no_crash(
         _env_file=None,
     )
     assert len(command.unreachable_servers(settings)) == 3
+
+
+def test_a_key_without_effect_is_a_warning(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declare(models, "arrival_delay", GOOD.replace("monitoring:\n", "monitoring:\n  adwin_delta: 0.002\n"))
+    command.check()
+    assert "warning  model arrival_delay: monitoring.adwin_delta has no effect" in capsys.readouterr().out

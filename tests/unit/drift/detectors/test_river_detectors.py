@@ -1,11 +1,14 @@
 """River's detectors: their input, and the states that they accept."""
 
+from typing import get_args
+
 import msgspec
 import numpy as np
 import pytest
 
 from services.drift.detectors import river_detectors
 from services.drift.detectors.river_detectors import RiverDetector, RiverState
+from services.runtime.declaration import Detector
 
 
 def run(detector: RiverDetector, errors: list[float]) -> list[int]:
@@ -39,3 +42,16 @@ def test_a_state_of_another_version_of_river_is_ignored(monkeypatch: pytest.Monk
     fresh, restored = RiverDetector("page_hinkley", 1), RiverDetector("page_hinkley", 1)
     restored.restore(state)
     assert restored.state() == fresh.state()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", get_args(Detector))
+def test_improving_losses_are_no_change(name: Detector, seed: int) -> None:
+    """The share of wrong predictions, and so the mean loss, falls from 0.6 to 0.05."""
+    random = np.random.default_rng(seed)
+    shares = np.concatenate([np.full(600, 0.6), np.linspace(0.6, 0.05, 100), np.full(300, 0.05)])
+    errors = random.random(len(shares)) < shares
+    losses = np.where(errors, 0.8, 0.2) + random.uniform(-0.1, 0.1, len(shares))
+    detector = RiverDetector(name, streams=1)
+    found = detector.update(losses[:, None], np.arange(len(losses)) * 60_000)
+    assert [change for change in found if change.detected_at_ms >= 600 * 60_000] == []
