@@ -20,6 +20,7 @@ from services.model_registry import model_change
 from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.quarantine import Quarantine
 from services.runtime.recreated_topics import RecreatedTopics
@@ -90,6 +91,7 @@ class AlertingSession:
             for name, one in declarations.items()
         }
         self._reports = reports
+        self._clock = EventClock("alerting", settings.event_ahead_seconds_max)
         self._state = AlertState(routed, age_ms_max=age_ms_max)
         self._age_ms_max = age_ms_max
         self._consumer = consumer
@@ -194,7 +196,10 @@ class AlertingSession:
         if each.value is None:
             return
         record = _decode_drift(each.value)
-        if isinstance(record, records.DriftAlarm):
+        is_alarm = isinstance(record, records.DriftAlarm)
+        # Drift reports what has happened: a window that ends years ahead would end all alarms before it.
+        self._clock.check(record.detected_at_ms if is_alarm else record.window_end_ms, each, now_ms())
+        if is_alarm:
             self._state.add_alert(alerts.of_alarm(record, each.timestamp), now_ms())
             return
         if isinstance(record, records.DriftReport) and record.alarms_standing is not None:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from services.alerting import alerts, session
@@ -11,7 +12,7 @@ from services.alerting.session import AlertingSession
 from services.runtime import metrics
 from services.runtime.settings import Settings
 from services.runtime.topic_identity import TopicRecreatedError
-from streams import records, topics
+from streams import codec, records, topics
 from tests.unit.drift import scenario
 from tests.unit.drift.memory_kafka import MemoryConsumer
 
@@ -56,6 +57,28 @@ def test_a_record_that_cannot_be_applied_is_counted_and_skipped(
     for message in consumer.logs.popitem()[1]:
         alerting._add(message)
     assert skipped(topics.MODELS.name) == before + 1
+
+
+@pytest.mark.parametrize("kind", ["report", "alarm"])
+def test_a_record_of_years_ahead_is_counted_and_ends_no_alarm(alerting: AlertingSession, kind: str) -> None:
+    at_ms = codec.now_ms() - 1000
+    alarm = records.DriftAlarm(
+        alarm_id="a", model="m", version=1, kind="feature", subject="x", value=2.0, threshold=1.0,
+        detected_at_ms=at_ms, since_ms=at_ms, message="m",
+    )  # fmt: skip
+    forged: records.DriftRecord = msgspec.structs.replace(alarm, alarm_id="b", detected_at_ms=codec.LATEST_MS)
+    if kind == "report":
+        forged = records.DriftReport(
+            report_id="r", model="m", version=1, window_start_ms=at_ms, window_end_ms=codec.LATEST_MS,
+            predictions=1, labels=1, alarms_standing=[],
+        )  # fmt: skip
+    consumer = cast("MemoryConsumer", alerting._consumer)
+    consumer.write(topics.DRIFT.name, records.encode(alarm), records.encode(forged))
+    before = skipped(topics.DRIFT.name)
+    for message in consumer.logs.popitem()[1]:
+        alerting._add(message)
+    assert skipped(topics.DRIFT.name) == before + 1
+    assert alerting._state.open_count("m") == 1
 
 
 @pytest.mark.parametrize("error", [SendingError("no"), ZeroDivisionError(), SystemExit()])
