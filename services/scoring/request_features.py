@@ -96,7 +96,7 @@ class RequestFeatures:
             name for name in self._from_request if types[name] is codec.FieldType.STRING
         ] + store
         self._characters_max = text_limits.characters_max(
-            len(self.names) + len(declaration.classes), record_bytes_max
+            len(self.names) + text_limits.PROBABILITIES_OF_CLASS * len(declaration.classes), record_bytes_max
         )
         self._lag_seconds = metrics.FEATURES_LAG.labels(self._model)
 

@@ -12,6 +12,8 @@ BYTES_PER_CHARACTER = 6
 """Maximum bytes of a character in JSON: a control character is written as ``\\u0000``."""
 BYTES_PER_NUMBER = 26
 """Maximum bytes of a number in JSON: a double with sign, exponent and comma."""
+PROBABILITIES_OF_CLASS = 5
+"""Probabilities of a class in a record for which there is room: the answer's, and those of four shadows."""
 OTHER_BYTES = 16 << 10
 """Room for all of a record but its features: the id, as key and in the value, names, shadow scores."""
 
