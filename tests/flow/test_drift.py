@@ -78,10 +78,37 @@ def _check_metrics(text: str, name: str, joined: int):
     assert f'driftline_label_coverage_ratio{{model="{name}"}}' in text
 
 
+def with_corrections(traffic: scenario.Traffic) -> scenario.Traffic:
+    """Let every third label have another value an hour later, and every seventh request be asked again."""
+    labels, predictions = [], []
+    for log in traffic.labels:
+        *found, end = [entry.record for entry in log]
+        later = [
+            msgspec.structs.replace(each, value=1 - each.value, event_time_ms=each.event_time_ms + HOUR_MS)
+            for each in found[::3]
+        ]
+        ordered = sorted([*found, *later], key=lambda each: each.event_time_ms)
+        labels.append(scenario.with_label_offsets([*ordered, end]))
+    for log in traffic.predictions:
+        *found, end = [entry.record for entry in log]
+        again = [
+            msgspec.structs.replace(each, event_time_ms=each.event_time_ms + 1000, score=0.5)
+            for each in found[::7]
+        ]
+        ordered = sorted([*found, *again], key=lambda each: each.event_time_ms)
+        numbered = [msgspec.structs.replace(each, source_offset=at) for at, each in enumerate(ordered)]
+        predictions.append(scenario.numbered([*numbered, end]))
+    return scenario.Traffic(predictions, labels)
+
+
 def test_a_restart_continues_from_the_snapshot_and_writes_nothing_twice(local, unique_name, tmp_path):
+    """Corrections and ids that are asked again included."""
     kafka_topics = DriftTopics(local, unique_name, tmp_path)
-    traffic = scenario.traffic(HOURS, seed=8, name=unique_name)
-    expected = scenario.play(scenario.new_engine(scenario.declaration(unique_name), PARTITIONS), traffic)
+    traffic = with_corrections(scenario.traffic(HOURS, seed=8, name=unique_name))
+    engine = scenario.new_engine(scenario.declaration(unique_name), PARTITIONS)
+    expected = scenario.play(engine, traffic)
+    assert engine.totals.corrected > 100
+    assert engine.totals.asked_again > 100
     kafka_topics.send_model()
     half_ms = START_MS + HOURS * HOUR_MS // 2
     with Process("drift", kafka_topics.settings, log=tmp_path / "drift.log") as drift:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from services.runtime.declaration import ModelDeclaration
 from services.scoring.explanations import explainer, shap_values
 from services.scoring.online_predictor import OnlinePredictor
-from services.scoring.rest import http_requests
+from services.scoring.rest import feedback, http_requests
 from services.scoring.rest.http_requests import ServedModels
 from streams.codec import Field, FieldType
 
@@ -125,7 +125,13 @@ def _schemas(declaration: ModelDeclaration, *, name_is_required: bool) -> dict[s
             {"model": {"const": name}, "labels": _list(_reference(f"{name}.Label"), 1, rows_max)},
             ["model", "labels"] if name_is_required else ["labels"],
         ),
-        f"{name}.Accepted": _object({"model": {"const": name}, "accepted": {"type": "integer"}}),
+        f"{name}.Accepted": _object(
+            {
+                "model": {"const": name},
+                "accepted": {"type": "integer"},
+                "labels": _list(_label_answer(), 1, rows_max),
+            }
+        ),
     }
 
 
@@ -146,6 +152,13 @@ def _explanation() -> dict[str, Any]:
     numbers = {"type": "object", "additionalProperties": {"type": "number"}}
     method = {"type": "string", "enum": list(get_args(shap_values.Method))}
     return _object({"base_value": {"type": "number"}, "contributions": numbers, "method": method})
+
+
+def _label_answer() -> dict[str, Any]:
+    times = ("counts_from_ms", "requests_from_ms", "requests_to_ms")
+    instants = {name: {"type": "integer"} for name in times}
+    result = {"type": "string", "enum": list(get_args(feedback.Result))}
+    return _object({"prediction_id": {"type": "string"}, **instants, "result": result})
 
 
 def _error() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
+from services.monitoring.label_join import SKEW_MS_MAX
 from streams.producer import RecordTooLargeError
 from tests.unit.scoring.fakes import Producer, predictor
 from tests.unit.scoring.rest import clients
@@ -18,9 +19,48 @@ def client(producer, **options):
 def test_labels_go_to_the_label_topic_with_the_ids_of_their_requests_as_keys():
     producer = Producer()
     response = client(producer).post("/feedback", json={"labels": [LABEL, LABEL | {"id": "r1"}]})
-    assert (response.status_code, response.json()) == (202, {"model": "m", "accepted": 2})
+    assert (response.status_code, response.json()["model"], response.json()["accepted"]) == (202, "m", 2)
     assert [key for key, _, _ in producer.written["labels"]] == [b"r0", b"r1"]
     assert msgspec.json.decode(producer.written["labels"][0][1]) == LABEL
+
+
+def test_the_answer_says_of_each_label_when_it_counts_and_which_requests_it_can_belong_to():
+    at, later = "2013-07-01T18:00:00Z", "2013-07-01T18:00:01Z"
+    labels = [
+        {"id": name, "at": time, "y": value}
+        for name, time, value in (
+            ("r0", later, 1.5), ("r1", at, 1.5), ("r0", later, 2.5), ("r0", at, 9.0),
+            ("r0", at, -9.0), ("r1", later, -9.0),
+        )
+    ]  # fmt: skip
+    declared = predictor().declaration
+    horizon_ms, positive = declared.label.horizon_ms, declared.label.positive_above
+    found = client(Producer()).post("/feedback", json={"labels": labels}).json()["labels"]
+    at_ms = 1_372_701_600_000
+    assert positive is not None
+    assert found[1] == {
+        "prediction_id": "r1",
+        "counts_from_ms": at_ms,
+        "requests_from_ms": at_ms - horizon_ms,
+        "requests_to_ms": at_ms + SKEW_MS_MAX,
+        "result": "written",
+    }
+    assert [each["result"] for each in found] == [
+        "written", "written", "repeats", "repeats", "superseded", "corrects",
+    ]  # fmt: skip
+
+
+def test_a_value_that_stands_for_no_label_is_refused_with_its_row():
+    producer = Producer()
+    task = {"task": "multiclass", "classes": ["a", "b", "c"], "gates": None, "business": None}
+    declared = predictor().declaration.model_dump(by_alias=True)["label"] | {"positive_above": None}
+    declared["schema"] = {"id": "string", "at": "timestamp", "y": "string?"}
+    labels = [LABEL | {"y": "a"}, LABEL | {"y": "d"}]
+    served = predictor(producer, label=declared, **task)
+    response = clients.client(m=served).post("/feedback", json={"labels": labels})
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("labels[1]: the label's value is 'd', which is not one of")
+    assert producer.written == {}
 
 
 def test_drift_decodes_what_was_written():
