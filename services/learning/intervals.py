@@ -68,7 +68,14 @@ class IntervalLearner:
             return  # of a checkpoint of an older version, which forgot them with the first label
         correction = 0 if corrects is None else corrects.number
         state.lessons.append(
-            Lesson(label.event_time_ms, label.prediction_id, label.value, entry.features, correction)
+            Lesson(
+                label.event_time_ms,
+                label.prediction_id,
+                label.value,
+                entry.features,
+                correction,
+                entry.event_time_ms,
+            )
         )
         self._reference.add(label, entry)
         if entry.score is not None and corrects is None:
@@ -160,14 +167,15 @@ def _last_values(lessons: Sequence[Lesson]) -> list[tuple[Lesson, bool]]:
 
     Each comes with whether its request was not learned before.
     """
-    numbers = {(each.prediction_id, each.correction) for each in lessons}
+    numbers = {(each.prediction_id, each.request_time_ms, each.correction) for each in lessons}
     ordered = sorted(lessons, key=lambda each: (each.label_time_ms, each.prediction_id, each.correction))
     found = []
     for each in ordered:
-        if (each.prediction_id, each.correction + 1) in numbers:
+        request = each.prediction_id, each.request_time_ms
+        if (*request, each.correction + 1) in numbers:
             continue
         first = each.correction
-        while first and (each.prediction_id, first - 1) in numbers:
+        while first and (*request, first - 1) in numbers:
             first -= 1
         found.append((each, not first))
     return found

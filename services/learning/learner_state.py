@@ -25,6 +25,8 @@ class Lesson(msgspec.Struct, array_like=True, gc=False):
     features: list[records.FeatureValue]
     correction: int = 0
     """0: the first label of its request; above: a later one, see `records.Outcome.correction`."""
+    request_time_ms: int = 0
+    """Event time of the request: after the horizon an id may be used again."""
 
 
 class KnownRow(msgspec.Struct, array_like=True, gc=False):
