@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring import design_effect, rank_correlation, value_kinds
-from services.monitoring.model_metrics import Measures, NumericPrediction
+from services.monitoring.model_metrics import Measures, NumericPrediction, log_losses
 from services.monitoring.seasons import seasons_of
 from services.monitoring.segments import segments_of
 from services.runtime.declaration import ModelDeclaration, Part
@@ -140,13 +140,25 @@ def _with_losses(reference: Reference, known: KnownOutputs, declaration: ModelDe
     blocks = design_effect.Blocks(known.times_ms, declaration.monitoring.loss_block_ms)
     return msgspec.structs.replace(
         reference,
-        log_loss=None if measures.task == "regression" else float(losses.mean()),
+        log_loss=_log_loss(measures, losses, scores, known.labels),
         loss_design_effect=blocks.of_values(clipped[measures.loss]),
         measures={name: float(values.mean()) for name, values in measured.items()},
         measure_errors={name: _standard_error(values, blocks) for name, values in clipped.items()},
         score_sums=_sums(reference.score, scores, sums),
         error_max=error_max,
     )
+
+
+def _log_loss(
+    measures: Measures,
+    losses: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.float64],
+) -> float | None:
+    """Return the mean log loss; of a binary model in the same sum as the gates use."""
+    if measures.task == "regression":
+        return None
+    return float((log_losses(labels, scores) if measures.task == "binary" else losses).mean())
 
 
 def error_scale(errors: Sequence[float] | npt.NDArray[np.float64]) -> float:
