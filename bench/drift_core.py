@@ -25,6 +25,7 @@ from services.drift.windows.window import DriftWindow, DriftWindowState
 from services.monitoring import reference
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.row_sample import RowSample
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, garbage, records
 from streams.inputs import LABEL, PartitionKey
@@ -56,6 +57,7 @@ def main() -> None:
     measures: dict[str, dict[str, Figures]] = {
         "binned, counted, ranked and bet on": dict(_core(LONG_ROWS)),
         "by part": _parts(),
+        "one worker, by sample": {f"{share:g}": _sampled(share) for share in (1.0, 0.1, 0.01)},
     }
     report.write_measures("drift_core", measures, {}, "rows of ten features, one thread, CPU time")
 
@@ -96,7 +98,9 @@ def _parts() -> dict[str, Figures]:
     decoding = evaluating = 0.0
     for begin in range(0, PART_ROWS, SLICE_ROWS):
         made = _predictions(pool, begin, SLICE_ROWS)
-        raw = [Message(each.source_offset, records.encode(each)) for each in made]
+        raw = [
+            Message(each.source_offset, records.encode(each), timestamp=each.event_time_ms) for each in made
+        ]
         started = time.process_time()
         decoder.take_predictions(raw, codec.LATEST_MS)
         decoding += time.process_time() - started
@@ -109,6 +113,26 @@ def _parts() -> dict[str, Figures]:
         "records into reports": {"rows_per_second": PART_ROWS / evaluating},
         "both": {"rows_per_second": PART_ROWS / (decoding + evaluating)},
     }
+
+
+def _sampled(share: float) -> Figures:
+    declared, pool = _declaration(), _pool()
+    engine = Engine(declared, starting_state(declared, 1, 1))
+    engine.add_model(_promoted())
+    sample = RowSample(share) if share < 1 else None
+    decoder = PredictionDecoder("bench", declared, engine, sample=sample)
+    seconds = 0.0
+    for begin in range(0, PART_ROWS, SLICE_ROWS):
+        made = _predictions(pool, begin, SLICE_ROWS)
+        raw = [
+            Message(each.source_offset, records.encode(each), timestamp=each.event_time_ms) for each in made
+        ]
+        started = time.process_time()
+        decoder.take_predictions(raw, codec.LATEST_MS)
+        engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, made[-1].event_time_ms + 1)
+        engine.advance()
+        seconds += time.process_time() - started
+    return {"rows_per_second": PART_ROWS / seconds}
 
 
 def _state(declared: ModelDeclaration, evaluating: Evaluator) -> Any:

@@ -454,6 +454,8 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """All arms that have predictions or labels in this window, by name and version."""
     fallbacks: dict[str, Int64] = {}
     """Requests of each arm that the champion answered, because that arm's version could not."""
+    sample: float = 1.0
+    """Share of the predictions, with their labels, that drift reads: all counts are of this sample."""
 
 
 class Figure(msgspec.Struct, kw_only=True, frozen=True):
@@ -565,6 +567,8 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """Null unless model.yaml declares costs."""
     classes: list[str] = []
     """Multiclass: the declared classes, if labels are counted by class."""
+    sample: float = 1.0
+    """Share of the predictions, with their labels, that drift reads: all counts are of this sample."""
 
 
 class DriftAlarm(msgspec.Struct, kw_only=True, frozen=True, tag="drift_alarm"):

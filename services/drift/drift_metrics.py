@@ -48,6 +48,7 @@ class DriftMetrics:
     def __init__(self, engine: Engine, declaration: ModelDeclaration) -> None:
         """Count from the current totals: an earlier process counted those of the snapshot."""
         self._engine = engine
+        metrics.DRIFT_SAMPLE.labels(declaration.name).set(declaration.monitoring.sample)
         self._accuracy = declaration.slo.accuracy
         self._loss_tolerance = declaration.monitoring.loss_tolerance
         # Both series exist from the start, so that the first bad window is an increase.

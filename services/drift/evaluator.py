@@ -76,6 +76,7 @@ class Evaluator:
         """Continue from a state; see `initial_state`."""
         self._model = declaration.name
         self._declaration = declaration
+        self._sample = declaration.monitoring.sample
         self._learns = declaration.learning is not None
         self._references = references
         self.champion = state.champion
@@ -223,6 +224,7 @@ class Evaluator:
             self.measures,
             learns=self._learns,
             running=self.differences,
+            sample=self._sample,
         )
 
     def _lineage(self, version: int, arm: str = CHAMPION) -> int:

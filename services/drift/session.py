@@ -25,6 +25,7 @@ from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, stop_offsets
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
 from services.monitoring.prediction_source import PredictionSourceReader
+from services.monitoring.row_sample import RowSample
 from services.runtime import (
     kafka_consumers,
     metrics,
@@ -129,6 +130,7 @@ class DriftModelOpener:
         return model
 
     def _decoder_for(self, declaration: ModelDeclaration) -> DecoderFor:
+        share = declaration.monitoring.sample
         return functools.partial(
             PredictionDecoder,
             "drift",
@@ -136,6 +138,7 @@ class DriftModelOpener:
             registry=schema_registry_client.connect(self._settings),
             rejected=self._quarantine.rejected(declaration.name),
             clock=EventClock("drift", self._settings.event_ahead_seconds_max),
+            sample=RowSample(share) if share < 1 else None,
         )
 
     def _model(

@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
+import msgspec
+
 from services.monitoring.label_values import LabelValues
+from services.monitoring.row_sample import RowSample
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import RecordPlace, Rejected
@@ -48,6 +51,7 @@ class PredictionDecoder:
         registry: schemas.SchemaRegistry | None = None,
         rejected: Rejected = MappingProxyType({}),
         clock: EventClock | None = None,
+        sample: RowSample | None = None,
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.
 
@@ -58,6 +62,7 @@ class PredictionDecoder:
             registry: The schema registry of the label topic, if there is one.
             rejected: Records to reject without decoding them, with the reasons, see `Quarantine.rejected`.
             clock: Tells which records are too far ahead; by default with the default tolerance.
+            sample: Passes over predictions and labels of other ids; they only move the event time.
 
         Raises:
             SchemaError: The labels need a schema registry and there is none. With a registry, `take_labels`
@@ -69,6 +74,8 @@ class PredictionDecoder:
         self._clock = clock or EventClock(service)
         self._sink = sink
         self._rejected = rejected
+        self._sample = sample
+        self._decode_head = msgspec.json.Decoder(record_origin.PredictionHead).decode
         self._label_number = LabelValues(declaration).number
         self._decode_prediction = records.decoder_of(records.Prediction).unchecked
         self._decode_label = label.wire_decoder(registry).decode
@@ -86,6 +93,8 @@ class PredictionDecoder:
             try:
                 if value is None:
                     self._add_heartbeat(PREDICTION, message, now_ms)
+                    continue
+                if self._sample is not None and self._is_passed_over(self._sample, message, value, now_ms):
                     continue
                 prediction = self._decode_prediction(value)
                 is_of_partition = prediction.source_partition == message.partition
@@ -112,10 +121,39 @@ class PredictionDecoder:
                     self._add_heartbeat(LABEL, message, now_ms)
                     continue
                 label = self._label(message, now_ms)
+                if self._sample is not None and not self._sample.includes(label.prediction_id):
+                    if not label.is_over_http:
+                        self._pass_over(LABEL, message, label.event_time_ms)
+                    continue
             except Exception as error:  # noqa: BLE001  # as above
                 self._reject(LABEL, message, error, now_ms)
                 continue
             self._sink.add_label(message.partition, message.offset, label)
+
+    def _is_passed_over(
+        self, sample: RowSample, message: codec.KafkaRecord, value: bytes, now_ms: int
+    ) -> bool:
+        """Pass over a prediction that is not in the sample; return whether it is none of it.
+
+        Raises `InvalidRecordError` as for all predictions.
+        """
+        head = self._decode_head(value)
+        if sample.includes(head.prediction_id):
+            return False
+        is_over_http = head.source_offset == records.ASKED_OVER_HTTP
+        if head.source_partition != message.partition or head.source_offset < 0 or head.model != self._model:
+            record_origin.check_prediction(head, self._model, message.partition)
+        time_ms, tolerance_ms = head.event_time_ms, self._clock.tolerance_ms
+        if time_ms > now_ms + tolerance_ms or time_ms > message.timestamp + tolerance_ms:
+            self._clock.check(time_ms, message, now_ms)
+        if not is_over_http:  # as for all: such a prediction does not move the time of its stream
+            self._pass_over(PREDICTION, message, time_ms)
+        return True
+
+    def _pass_over(self, kind: int, message: codec.KafkaRecord, event_time_ms: int) -> None:
+        """Let only the time of a record count: those that follow it count at this time or later."""
+        key = PartitionKey(kind, message.partition)
+        self._sink.inputs.add_heartbeat(key, message.offset, event_time_ms - 1)
 
     def _label(self, message: codec.KafkaRecord, now_ms: int) -> records.Label:
         identity, event_time, value = self._label_fields(self._decode_label(message.value))

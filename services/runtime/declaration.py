@@ -286,6 +286,8 @@ class Monitoring(_Strict):
     as a share of the reference's loss."""
     loss_windows: int = Field(7, ge=1, le=366)
     """Number of windows in the mean of estimates, and of the first labels of a model without a reference."""
+    sample: float = Field(1.0, ge=0.0001, le=1)
+    """Share of the predictions, with their labels, that drift reads: less than 1 for a very hot model."""
     mature_share: float = Field(0.99, gt=0, le=1)
     """Share of the expected labels that must have arrived before the performance of a window's predictions
     counts as known. Until then it is provisional."""

@@ -237,6 +237,11 @@ DRIFT_ALARMS_ACTIVE = Gauge("driftline_drift_alarms_active", "Alarms that are ac
 DRIFT_RECORDS = Counter(
     "driftline_drift_records", "Drift's input records by what became of them", ["model", "input", "result"]
 )
+DRIFT_SAMPLE = Gauge(
+    "driftline_drift_sample_ratio",
+    "Declared share of the predictions and labels that drift reads and counts",
+    ["model"],
+)
 DRIFT_REQUESTS = Counter("driftline_drift_requests", "Retrainings that drift requested", ["model"])
 DRIFT_WATERMARK = Gauge(
     "driftline_drift_watermark_seconds", "Event time up to which drift has processed everything", ["model"]

@@ -82,6 +82,7 @@ class PerformanceTracker:
         self.measures = Measures(declaration)
         self._counter = OutcomeCounter(self.measures)
         self._mature_share = declaration.monitoring.mature_share
+        self._sample = declaration.monitoring.sample
         self._horizon_ms = declaration.label.horizon_ms
         window_ms = declaration.monitoring.window_ms
         self.cohort_ms = window_ms * -(-self._horizon_ms // (window_ms * COHORTS_MAX))
@@ -360,6 +361,7 @@ class PerformanceTracker:
             estimate_outside=cohort.outside,
             unit=self._unit,
             cost=self._costs.account(cohort),
+            sample=self._sample,
         )
 
 

@@ -93,11 +93,12 @@ def make_report(
     *,
     learns: bool = False,
     running: RunningDifferences | None = None,
+    sample: float = 1.0,
 ) -> records.DriftReport:
     """Return the report of a window: the first one, or the next revision.
 
     With ``learns``, all versions of the champion's arm count as the champion. ``running`` are the differences
-    between the arms up to now.
+    between the arms up to now, ``sample`` is the share of the predictions that were read.
     """
     state, classifies = window.state, measures.task != "regression"
     sides = sides_of(window, learns=learns)
@@ -140,6 +141,7 @@ def make_report(
         ],
         arms=[_arm_figures(each, sides, measures, running) for each in arms],
         fallbacks=dict(sorted(state.fallbacks.items())),
+        sample=sample,
     )
 
 

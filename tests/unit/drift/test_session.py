@@ -4,6 +4,7 @@ import pytest
 from kafka import TopicPartition
 
 from services.drift.monitored_model import SNAPSHOTS
+from services.monitoring.row_sample import RowSample
 from services.runtime import large_records
 from streams import records, topics
 from tests.unit.drift import scenario
@@ -91,3 +92,29 @@ def test_a_record_that_cannot_be_decoded_is_a_dead_letter():
     kafka.session.step()
     (letter,) = kafka.read(topics.DEAD_LETTERS.name, records.DeadLetter)
     assert (letter.topic, letter.value) == (LABELS, b"not JSON")
+
+
+def test_a_sample_of_a_model_leaves_no_label_orphaned_and_no_prediction_unlabelled():
+    traffic = scenario.traffic(12, seed=4, partitions=1, a_hour=60)
+    found = {}
+    for share in (1.0, 0.3):
+        kafka = MemoryDrift()
+        kafka.folder.valid["m"] = scenario.declaration(sample=share)
+        kafka.session = kafka.open_session()
+        kafka.control.write(topics.MODELS.name, records.encode(scenario.model_changed()))
+        kafka.send(traffic)
+        kafka.step_to_end()
+        kafka.session.keep_all()
+        found[share] = kafka
+    whole, part = (found[share].state().totals for share in (1.0, 0.3))
+    assert 0.2 < part.predictions / whole.predictions < 0.4
+    assert 0.2 < part.joined / whole.joined < 0.4
+    assert part.orphaned + part.unlabelled <= 0.4 * (whole.orphaned + whole.unlabelled) + 3
+    reports = [
+        each
+        for each in found[0.3].read(topics.DRIFT.name, records.DriftRecord)
+        if isinstance(each, records.DriftReport | records.PerformanceReport)
+    ]
+    assert {each.sample for each in reports} == {0.3}
+    read = found[0.3].read(topics.outcomes("m"), records.Outcome)
+    assert all(RowSample(0.3).includes(each.prediction_id) for each in read)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.monitoring.prediction_decoder import PredictionDecoder
+from services.monitoring.row_sample import RowSample
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
@@ -249,3 +250,59 @@ def test_any_record_is_taken_rejected_or_skipped(value, headers, timestamp, kind
     decoder = PredictionDecoder("drift", scenario.declaration(), engine)
     take = decoder.take_labels if kind == "labels" else decoder.take_predictions
     take([Message(value, 0, timestamp=timestamp, headers=headers)], NOW_MS)
+
+
+SAMPLE = RowSample(0.3)
+ROWS = 60
+
+
+def sampled_and_all(sample):
+    """Return an engine that has read predictions and labels of many ids, and the items in it."""
+    engine = scenario.new_engine()
+    feed = PredictionDecoder("drift", scenario.declaration(), engine, sample=sample)
+    times_ms = [AT_MS + 1000 * number for number in range(ROWS)]
+    predictions = [scenario.prediction(number, times_ms[number]) for number in range(ROWS)]
+    values = [
+        b'{"id": "p%d", "at": "2013-01-01T01:00:%02dZ", "y": 1}' % (number, number) for number in range(ROWS)
+    ]
+    feed.take_predictions([Message(records.encode(each), n) for n, each in enumerate(predictions)], NOW_MS)
+    feed.take_labels([Message(each, number) for number, each in enumerate(values)], NOW_MS)
+    return engine, engine.inputs.take_all()
+
+
+def test_only_the_sample_is_read_predictions_and_labels_alike():
+    _, items = sampled_and_all(SAMPLE)
+    _, everything = sampled_and_all(None)
+    assert items == [item for item in everything if SAMPLE.includes(item.id)]
+    by_kind = [[item.id for item in items if item.kind == kind] for kind in (PREDICTION, LABEL)]
+    assert sorted(by_kind[0]) == sorted(by_kind[1])
+    assert 0 < len(by_kind[0]) < ROWS
+
+
+def test_what_is_passed_over_moves_the_time_and_the_offsets():
+    sampled, everything = sampled_and_all(SAMPLE)[0], sampled_and_all(None)[0]
+    assert sampled.inputs.frontier_ms == everything.inputs.frontier_ms
+    resume = {source: at.offset for source, at in sampled.inputs.resume().items()}
+    assert resume == {source: at.offset for source, at in everything.inputs.resume().items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model": "other"}, "is of the model 'other'"),
+        ({"source_partition": 5}, "which it cannot have in partition 0"),
+        ({"event_time_ms": NOW_MS + 10 * HOUR_MS}, "ahead"),
+    ],
+)
+def test_a_bad_prediction_is_rejected_whether_it_is_in_the_sample_or_not(change, reason):
+    names = [f"p{number}" for number in range(20)]
+    for inside in (True, False):
+        name = next(name for name in names if SAMPLE.includes(name) is inside)
+        good = scenario.prediction(int(name[1:]), AT_MS)
+        engine = scenario.new_engine()
+        feed = PredictionDecoder("drift", scenario.declaration(), engine, sample=SAMPLE)
+        bad = records.encode(msgspec.structs.replace(good, **change))
+        feed.take_predictions([Message(bad), Message(b"{", 1)], NOW_MS)
+        first, second = engine.inputs.take_all()
+        assert reason in first.record.reason
+        assert second.record.kind != "defect"
