@@ -1,5 +1,8 @@
 """The drift process on a real Kafka and a real Valkey writes what the engine alone makes."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import httpx
 import msgspec
 import pytest
@@ -10,7 +13,7 @@ from streams.inputs import LABEL, PREDICTION
 from tests.flow.drift_topics import PARTITIONS, DriftTopics
 from tests.processes import Process
 from tests.unit.drift import scenario
-from tests.unit.drift.scenario import HOUR_MS, START_MS
+from tests.unit.drift.scenario import HOUR_MS, START_MS, Entry
 
 HOURS = 20
 END_MS = START_MS + (HOURS + 6) * HOUR_MS
@@ -78,11 +81,15 @@ def _check_metrics(text: str, name: str, joined: int):
     assert f'driftline_label_coverage_ratio{{model="{name}"}}' in text
 
 
+def records_of(log: Sequence[Entry]) -> list[Any]:
+    return [entry.record for entry in log]
+
+
 def with_corrections(traffic: scenario.Traffic) -> scenario.Traffic:
     """Let every third label have another value an hour later, and every seventh request be asked again."""
     labels, predictions = [], []
     for log in traffic.labels:
-        *found, end = [entry.record for entry in log]
+        *found, end = records_of(log)
         later = [
             msgspec.structs.replace(each, value=1 - each.value, event_time_ms=each.event_time_ms + HOUR_MS)
             for each in found[::3]
@@ -90,7 +97,7 @@ def with_corrections(traffic: scenario.Traffic) -> scenario.Traffic:
         ordered = sorted([*found, *later], key=lambda each: each.event_time_ms)
         labels.append(scenario.with_label_offsets([*ordered, end]))
     for log in traffic.predictions:
-        *found, end = [entry.record for entry in log]
+        *found, end = records_of(log)
         again = [
             msgspec.structs.replace(each, event_time_ms=each.event_time_ms + 1000, score=0.5)
             for each in found[::7]

@@ -15,6 +15,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.drift.engine import DriftOutputs
 from services.drift.monitored_model import SNAPSHOTS
 from services.learning.learner import Learner
 from services.learning.learner_state import fresh_state
@@ -45,7 +46,7 @@ quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCh
 @st.composite
 def logs(draw: Any) -> Traffic:
     """Draw few ids, so that many are asked again and have several labels; each up to 45 minutes late."""
-    sides = []
+    sides: list[list[Any]] = []
     for kind in (PREDICTION, LABEL):
         sides.append([])
         for home in range(PARTITIONS):
@@ -95,11 +96,12 @@ def in_order(traffic: Traffic) -> Iterator[tuple[int, int, Any]]:
         for home, log in enumerate(side):
             bound_ms = 0
             for entry in log:
-                if not isinstance(entry.record, int):
-                    bound_ms = max(bound_ms, entry.record.event_time_ms)
-                    rows.append((bound_ms, kind, home, entry.offset, entry.record))
-    for counts_at_ms, kind, _, _, record in sorted(rows, key=lambda row: row[:4]):
-        yield counts_at_ms, kind, record
+                record: Any = entry.record
+                if not isinstance(record, int):
+                    bound_ms = max(bound_ms, record.event_time_ms)
+                    rows.append((bound_ms, kind, home, entry.offset, record))
+    for counts_at_ms, kind, _, _, each in sorted(rows, key=lambda row: row[:4]):
+        yield counts_at_ms, kind, each
 
 
 def oracle(traffic: Traffic, window_ms: int) -> list[Request]:
@@ -130,7 +132,7 @@ def _take(request: Request, label: records.Label, now_ms: int) -> None:
         request.labels.insert(0, (label, now_ms))  # the later first: it counts among those of one time
 
 
-def played(traffic: Traffic, chance: Any) -> tuple[scenario.DriftOutputs, Any]:
+def played(traffic: Traffic, chance: Any) -> tuple[DriftOutputs, Any]:
     """Play the logs in random slices, with restarts."""
     engine, player, parts = scenario.new_engine(DECLARED, PARTITIONS), scenario.Player(traffic), []
     while places := player.open:
@@ -240,7 +242,8 @@ def test_learning_ends_with_the_first_request_and_the_latest_label(traffic: Traf
         unittest.mock.patch(f"{place}.encode", encode),
         unittest.mock.patch(f"{place}.decode", lambda kept: Recorder(dict(taught[kept.decode()]))),
     ):
-        learner, player = opened(), scenario.Player(traffic)
+        learner = opened()
+        player: Any = scenario.Player(traffic)
         while places := player.open:
             player.step(learner, chance.choice(places), chance.randrange(1, 20))
             if chance.random() < 0.2:
