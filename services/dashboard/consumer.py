@@ -18,9 +18,11 @@ from kafka.errors import KafkaError
 
 from services.dashboard.page_feed import PageFeed
 from services.model_registry import model_change
+from services.runtime.event_clock import EventClock
 from services.runtime.kafka_consumers import COMMITTED
 from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
+from services.runtime.times import now_ms
 from streams import records, topics
 from streams.defects import reason_of
 from streams.json_decoder import InvalidRecordError
@@ -46,10 +48,11 @@ def follow(settings: Settings, feed: PageFeed, stop: threading.Event) -> None:
     # Missing topics are normal at the first start, and `_lose` reports a lost broker once. The client would
     # write several error lines per second about both.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    clock = EventClock("dashboard", settings.event_ahead_seconds_max)
     while not stop.is_set():
         try:
             with _connected(settings) as consumer:
-                TopicFollower(consumer, feed).run(stop)
+                TopicFollower(consumer, feed, clock).run(stop)
         except Exception as error:  # noqa: BLE001  # the page must not stop without a sign
             if not is_outage(error):
                 _log.exception("dashboard.reader_failed")
@@ -87,8 +90,9 @@ def _connect(settings: Settings) -> KafkaConsumer:
 class TopicFollower:
     """Reads records of one consumer into the feed, and reports whether it has caught up."""
 
-    def __init__(self, consumer: Any, feed: PageFeed) -> None:
-        """Take a subscribed consumer."""
+    def __init__(self, consumer: Any, feed: PageFeed, clock: EventClock | None = None) -> None:
+        """Take a subscribed consumer, and what tells which times are too far ahead."""
+        self._clock = clock or EventClock("dashboard")
         self.consumer = consumer
         self.feed = feed
         self.recreated = RecreatedTopics(consumer)
@@ -112,6 +116,7 @@ class TopicFollower:
             return
         try:
             record = DECODERS[topic](value)
+            self._check_time(record)
             if record is not None:  # names of features: nothing that the page shows
                 self.feed.apply(record)
         except Exception as error:  # noqa: BLE001  # one record must not stop the page
@@ -120,6 +125,13 @@ class TopicFollower:
             self.feed.update_kafka(records_skipped=self.feed.kafka.records_skipped + 1)
             return
         self.feed.update_kafka(records_read=self.feed.kafka.records_read + 1)
+
+    def _check_time(self, record: Any) -> None:
+        """Raise `AheadError` for what drift reports of years ahead: it would stay the latest window."""
+        if isinstance(record, records.DriftAlarm):
+            self._clock.check_arrival(record.detected_at_ms, now_ms())
+        elif isinstance(record, records.DriftReport | records.PerformanceReport):
+            self._clock.check_arrival(record.window_end_ms, now_ms())
 
     def probe(self) -> None:
         """Request the end offsets of the partitions; poll() alone does not notice a lost broker.

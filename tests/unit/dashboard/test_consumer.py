@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import msgspec
 import pytest
 from kafka import TopicPartition
 from kafka.errors import KafkaTimeoutError
@@ -11,7 +12,7 @@ from services.dashboard import consumer
 from services.dashboard.page_feed import PageFeed
 from services.runtime.settings import Settings
 from services.runtime.topic_identity import TopicRecreatedError
-from streams import topics
+from streams import codec, topics
 from streams.records import FeatureSet, encode
 from tests.browser.synthetic_year import Year
 from tests.unit.drift.memory_kafka import TopicIds
@@ -51,6 +52,16 @@ def test_invalid_record_is_counted_and_skipped(feed: PageFeed):
         follower.take(topics.DRIFT.name, value)
     assert (feed.kafka.records_read, feed.kafka.records_skipped) == (2, 2)
     assert len(feed.snapshot().models["m"].windows) == 2
+
+
+def test_a_window_of_years_ahead_is_not_the_latest(feed: PageFeed):
+    follower = consumer.TopicFollower(None, feed)
+    (report,) = Year("m", days=1).reports
+    forged = msgspec.structs.replace(report, report_id="forged", window_end_ms=codec.LATEST_MS)
+    for each in (report, forged):
+        follower.take(topics.DRIFT.name, encode(each))
+    assert (feed.kafka.records_read, feed.kafka.records_skipped) == (1, 1)
+    assert [each.end_ms for each in feed.snapshot().models["m"].windows] == [report.window_end_ms]
 
 
 def test_names_of_features_are_read_and_change_nothing(feed: PageFeed):
