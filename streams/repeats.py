@@ -67,16 +67,19 @@ class RepeatFilter:
             return False
         if source and source != self._latest:
             self._use(source)
-        seen = self.newest.setdefault(source, {}).setdefault(partition, [])
-        if not seen or offset <= seen[-1]:
+        try:
+            seen = self.newest[source][partition]
+        except KeyError:
+            seen = self.newest.setdefault(source, {}).setdefault(partition, [])
+        if seen and offset > seen[-1]:
+            seen.append(offset)
+        else:
             if offset <= self._last_offsets(source).get(partition, -1):
                 return True
             place = bisect.bisect_left(seen, offset)
             if place < len(seen) and seen[place] == offset:
                 return True
             seen.insert(place, offset)
-        else:
-            seen.append(offset)
         if len(seen) > NEWEST_MAX:
             self._last_offsets(source)[partition] = seen.pop(0)
         return False
