@@ -1,8 +1,8 @@
 """The champion's baseline: the mean loss, or mean cost, that is to be expected of it. Pure.
 
-The reference holds what the model reached on the data held out in its training. A model without a reference,
-because it was trained elsewhere or learns continually, gets its baseline from the labels of its first
-windows: the upper end of the 95 % interval of their mean.
+The reference holds what the model reached on the data held out in its training, or on its known rows. A model
+without a reference, or whose reference has no labels, gets its baseline from the labels of its first windows:
+the upper end of the 95 % interval of their mean.
 
 The mean over held-out data is a sample, too. A model that is as good as then has a higher mean loss in half
 of all cases, and one above the limit if the held-out data are few. So the limit is at least the upper end of
