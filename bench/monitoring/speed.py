@@ -1,5 +1,6 @@
 """Rows per second of the engine, by features, models and workers."""
 
+import collections
 import functools
 import multiprocessing
 import time
@@ -12,7 +13,10 @@ from bench.monitoring import generators, traffic
 from bench.monitoring.table import Case, Table, Worst
 from bench.monitoring.traffic import START_MS, Monitored, Traffic
 from bench.report import Figures
+from services.runtime import partition_shares
 from services.runtime.declaration import HOUR_MS
+from streams.producer import partition_of
+from streams.topics import STATE_PARTITIONS
 
 KNOWN_ROWS = 10_000
 ROWS = 20_000
@@ -22,12 +26,12 @@ WIDE = "50 features, one of 1,000 categories, one with a season, 20 segments"
 WIDE_SETTINGS: dict[str, Any] = {"season": {"x1": ["hour", "weekday"]}, "segments": ["x0"]}
 TEXT = f"""Rows of all models within one window of an hour, which is closed at the end, without labels.
 Decoded records and the first {FIRST_ROWS} rows of each model are outside the measured time. Workers are
-processes that share the models. Rows per second are those of all workers together, with a core for each,
-from the CPU time of the busiest one. CPU cost is the CPU time of a row divided by that of a row of one
-model with 50 features, measured side by side. The wide model has a feature of {CATEGORIES:,} categories, a
-feature with hour and weekday as season, and {SEGMENTS} segments; all other features are numbers. With 50
-models a window has a fiftieth of the rows, so its end costs more for each row. Figures of this table depend
-on the machine."""
+processes that share the models, as the group of drift workers does. Rows per second are those of all workers
+together, with a core for each, from the CPU time of the busiest one. CPU cost is the CPU time of a row
+divided by that of a row of one model with 50 features, measured side by side. The wide model has a feature of
+{CATEGORIES:,} categories, a feature with hour and weekday as season, and {SEGMENTS} segments; all other
+features are numbers. With 50 models a window has a fiftieth of the rows, so its end costs more for each row.
+Figures of this table depend on the machine."""
 
 
 class Load(NamedTuple):
@@ -90,9 +94,19 @@ def _cpu_seconds(load: Load, seed: int) -> list[float]:
     return found
 
 
+def _models_of(load: Load, worker: int) -> int:
+    """Return the number of models that the group of workers gives to one of them."""
+    names = (f"model{number}".encode() for number in range(load.models))
+    models = collections.Counter(partition_of(name, STATE_PARTITIONS) for name in names)
+    shares = partition_shares.share(
+        dict.fromkeys(map(str, range(load.workers)), ()), STATE_PARTITIONS, models
+    )
+    return sum(models[partition] for partition in shares[str(worker)])
+
+
 def _work(load: Load, seed: int, number: int, results: Any) -> None:
     """Play the rows of every model of one worker."""
-    models = len(range(number, load.models, load.workers))
+    models = _models_of(load, number)
     rows = load.rows // load.models
     random = np.random.default_rng([seed, number])
     known = _columns(random, load, KNOWN_ROWS)
