@@ -87,6 +87,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     labels_orphaned_total: int
     labels_duplicate_total: int
     predictions_unlabelled_total: int
+    labels_corrected_total: int = 0
+    predictions_asked_again_total: int = 0
     arms: list[ArmWindow] = []
     alarms_active: int | None = None
     """Number of alarms that are active at the end; null in reports of older versions."""
@@ -376,6 +378,8 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         labels_orphaned_total=report.labels_orphaned_total,
         labels_duplicate_total=report.labels_duplicate_total,
         predictions_unlabelled_total=report.predictions_unlabelled_total,
+        labels_corrected_total=report.labels_corrected_total,
+        predictions_asked_again_total=report.predictions_asked_again_total,
         arms=arm_windows(report),
         alarms_active=None if report.alarms_standing is None else len(report.alarms_standing),
         revision=report.revision,

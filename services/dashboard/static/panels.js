@@ -334,6 +334,8 @@ export function account(columns) {
   put("account-unlabelled", format.integer(unlabelled));
   put("account-orphaned", format.integer(orphaned));
   put("account-duplicate", format.integer(last?.labels_duplicate_total));
+  put("account-corrected", format.integer(last?.labels_corrected_total));
+  put("account-asked-again", format.integer(last?.predictions_asked_again_total));
   const total = Math.max(1, (joined ?? 0) + (unlabelled ?? 0) + (orphaned ?? 0));
   [joined, unlabelled, orphaned].forEach((count, position) => {
     $("account-bar").children[position].style.flexGrow = String((count ?? 0) / total);

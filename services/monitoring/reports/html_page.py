@@ -57,6 +57,10 @@ class Coverage:
     unlabelled: int
     orphaned: int
     duplicate: int
+    corrected: int
+    """Labels whose value was replaced by a later one."""
+    asked_again: int
+    """Predictions whose id was asked before, within the horizon."""
 
 
 def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -> str:
@@ -164,6 +168,8 @@ def _coverage(window: WindowReport) -> Coverage:
         unlabelled=since("predictions_unlabelled_total"),
         orphaned=since("labels_orphaned_total"),
         duplicate=since("labels_duplicate_total"),
+        corrected=since("labels_corrected_total"),
+        asked_again=since("predictions_asked_again_total"),
     )
 
 

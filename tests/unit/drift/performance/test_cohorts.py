@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.performance.cohorts import RAW, SLOTS, LabelledRow, PredictionCohort
+from services.drift.performance.cohorts import RAW, SLOTS, LabelledRow, LabelRole, PredictionCohort
 from services.monitoring.model_metrics import MeasureRange
 
 HOUR_MS = 3_600_000
@@ -34,6 +34,31 @@ def test_sums_of_parts_are_the_sums_of_the_whole(rows, cut):
     assert parts.cells == whole.cells
     assert parts.delays == whole.delays
     assert parts.segments == whole.segments
+
+
+@quick
+@given(ROWS, ROWS)
+def test_a_corrected_cohort_is_the_same_as_if_the_last_values_alone_had_come(rows, changed):
+    """All but the delay of a first label, which stays."""
+
+    def row(given, role, delay):
+        segment, cell, value, right = given
+        values = [value, float(right)]
+        return LabelledRow([segment], cell, int(right), delay, float(right), values, role=role)
+
+    corrected, expected = (
+        PredictionCohort(0, HOUR_MS, 1, cells=4, measures=2, ranges=RANGES, groups=2) for _ in range(2)
+    )
+    for before, values in zip(rows, changed, strict=False):
+        after = *before[:2], *values[2:]
+        corrected.add_labels([row(before, LabelRole.FIRST, 1)])
+        corrected.add_labels([row(before, LabelRole.REPLACED, 1), row(after, LabelRole.CORRECTION, 2)])
+        expected.add_labels([row(after, LabelRole.FIRST, 2)])
+    found, wanted = corrected.state(), expected.state()
+    count = min(len(rows), len(changed))
+    assert (found.corrections, found.delays[1], wanted.delays[2]) == (count, count, count)
+    assert (found.segments, found.cells) == (wanted.segments, wanted.cells)
+    assert (found.group_sums, found.group_delays) == (wanted.group_sums, wanted.group_delays)
 
 
 def new_cohort(state=None):

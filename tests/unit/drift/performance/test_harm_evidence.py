@@ -39,6 +39,19 @@ def days_to_alarm(seed, mean, labels, days, calm_days=0, design_effect=1.0, thre
     return None
 
 
+def test_losses_of_a_cohort_that_were_corrected_replace_those_before():
+    first, calm, corrected = (cohort(day, np.full(50, loss)) for day, loss in ((1, 0.9), (2, 0.1), (1, 0.1)))
+    evidence, expected = (HarmEvidence(10 * MONTH_MS, 1.0) for _ in range(2))
+    for each in (first, calm):
+        evidence.add(each)
+    evidence.revise(corrected)
+    evidence.revise(cohort(7, np.full(50, 0.9)))
+    for each in (corrected, calm):
+        expected.add(each)
+    assert evidence.cohorts == expected.cohorts
+    assert evidence.strength(LIMIT) == expected.strength(LIMIT)
+
+
 @pytest.mark.parametrize("labels", [3, 100, 3000])
 def test_a_mean_at_the_limit_raises_no_more_false_alarms_than_allowed(labels):
     """One in 10 months is allowed: at most 12 of 60 runs of two months, 20 are improbable."""

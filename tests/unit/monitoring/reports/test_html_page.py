@@ -24,6 +24,14 @@ BARE = WindowReport(
 )
 
 
+def test_corrections_and_requests_that_were_asked_again_are_counted_since_the_window_before():
+    report = msgspec.structs.replace(BARE.report, labels_corrected_total=7, predictions_asked_again_total=3)
+    before = msgspec.structs.replace(report, labels_corrected_total=5, predictions_asked_again_total=3)
+    page = html_page.as_html(WindowReport(report, (before,), (), ()))
+    assert "<dt>Labels corrected</dt><dd>2</dd>" in page
+    assert "<dt>Predictions asked again</dt><dd>0</dd>" in page
+
+
 class Elements(HTMLParser):
     """Collects all tags, and those that are not closed yet."""
 
