@@ -176,6 +176,17 @@ class Contribution(msgspec.Struct, kw_only=True, frozen=True):
     empty: all rows."""
 
 
+class ValueStatistics(msgspec.Struct, kw_only=True, frozen=True):
+    """The numbers of a feature, or the scores, to six digits."""
+
+    mean: float
+    deviation: float | None
+    """Standard deviation of the sample; null for a single number."""
+    quantiles: list[float] = []
+    """At 0.05, 0.25, 0.5, 0.75 and 0.95, interpolated within the bins of the reference: each is off by at
+    most the width of its bin. Empty without bins."""
+
+
 class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """How one feature of a window differs from the reference; effect and evidence are separate."""
 
@@ -214,19 +225,29 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """The distributions that were compared."""
     importance: float | None = None
     """See `FeatureReference.importance`."""
+    values: ValueStatistics | None = None
+    """The numbers of the window; null for categories, without numbers, or if an older version counted."""
+    reference_values: ValueStatistics | None = None
+    """Those of the training set, all seasons together; null if the reference does not have their mean."""
     drifted_in: list[str] = []
     """What drifted: ``distribution``, ``new categories``, ``missing``, ``out of range``, or ``rare``
     categories that became frequent; empty: nothing did."""
 
 
 class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
-    """Confidence of a binary model, ``max(score, 1 - score)``, compared with the reference."""
+    """Confidence of a classifier, the probability of its predicted class, compared with the reference.
+
+    That of a binary model is ``max(score, 1 - score)``. All figures follow from the bins of the scores.
+    """
 
     mean: float
     reference_mean: float
     statistic: float
     """Kolmogorov-Smirnov distance, 0 to 1."""
     p_value: float
+    low_share: float | None = None
+    """Share of predictions with a confidence below 0.6; null in older records, as the next one."""
+    reference_low_share: float | None = None
 
 
 class PairDrift(msgspec.Struct, kw_only=True, frozen=True):
@@ -438,7 +459,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Whether the champion has a reference: without one, features, scores, relations and segments are not
     compared. Null without a model, and in reports of older versions."""
     confidence: ConfidenceDrift | None = None
-    """Drift of the champion's confidence; null for models that are not binary."""
+    """Drift of the champion's confidence; null for a regression."""
     relations: RelationDrift | None = None
     """Null without predictions, or if the reference holds no correlations."""
     quality: list[FeatureQuality] = []
@@ -683,6 +704,10 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     indicators: dict[str, IndicatorReference] = {}
     """By kind: ``missing``, and ``below`` and ``above`` the range, or ``new`` and ``rare`` categories. Empty
     in references of older versions."""
+    mean: float | None = None
+    """Mean of the numbers; null for categories and in references of older versions."""
+    deviation: float | None = None
+    """Standard deviation of the numbers; null as ``mean``, and for a single number."""
     importance: float | None = None
     """Permutation importance: by how much the loss on the held-out window rises when this feature is
     shuffled among its rows; null if it was not measured."""

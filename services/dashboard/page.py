@@ -9,8 +9,9 @@
     owner, window, thresholds), ``pulse`` (wall time; ``kafka``: status, records read and skipped;
     ``scoring``: status, lag, and by model the predictions, rate, p50 and p99), and ``models``, by name:
     ``features``, ``arms`` (which versions score), and in event time ``windows``, ``cohorts``, ``alarms``,
-    ``retrainings``, ``promotions``. The structs in ``state.py`` and ``page_feed.py`` declare the fields;
-    times are milliseconds since the epoch in UTC. Lists in a window are in the order of ``features``.
+    ``retrainings``, ``promotions``, and by version ``references`` (the values of training). The structs in
+    ``state.py`` and ``page_feed.py`` declare the fields; times are milliseconds since the epoch in
+    UTC. Lists in a window are in the order of ``features``.
 ``GET /reports/{model}/{window}``
     The report of one window as a separate page, read from the drift topic. The window is ``latest``, an
     event time inside it in milliseconds, or a day such as 2013-07-03.

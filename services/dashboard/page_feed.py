@@ -32,6 +32,7 @@ class Bounds(msgspec.Struct, kw_only=True, frozen=True):
     alarms: int = state.ALARMS_MAX
     retrainings: int = state.RETRAININGS_MAX
     promotions: int = state.PROMOTIONS_MAX
+    references: int = state.REFERENCES_MAX
 
 
 class Declared(msgspec.Struct, kw_only=True, frozen=True):

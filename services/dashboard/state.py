@@ -23,6 +23,7 @@ import msgspec
 from services.dashboard.arm_windows import ArmWindow, arm_windows
 from streams.records import (
     Arm,
+    ConfidenceDrift,
     DriftAlarm,
     DriftReport,
     FeatureDrift,
@@ -32,6 +33,7 @@ from streams.records import (
     RetrainingFinished,
     RetrainingRequested,
     Trigger,
+    ValueStatistics,
 )
 
 MODELS_MAX = 16
@@ -40,6 +42,7 @@ WINDOWS_MAX = 2000
 ALARMS_MAX = 1000
 RETRAININGS_MAX = 500
 PROMOTIONS_MAX = 500
+REFERENCES_MAX = 64
 TEXT_LENGTH_MAX = 500
 """Maximum characters kept of a message or reason; the full text is on the topic."""
 CATEGORIES_MAX = 20
@@ -69,6 +72,12 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     evidence: list[float | None]
     """-log10 of the p-value, at most 300."""
     missing_share: list[float | None]
+    values: list[list[float] | None] = []
+    """Mean, and quantiles at 0.05, 0.5 and 0.95, of numeric features; null for others."""
+    score_values: list[float] | None = None
+    """The same of the champion's scores."""
+    confidence: list[float] | None = None
+    """Mean confidence and share of low confidence in the window, then in training; null for a regression."""
     drifted: list[int]
     """Indexes of the features that count as drifted."""
     new_categories: dict[str, list[str]]
@@ -136,6 +145,14 @@ class Cohort(msgspec.Struct, kw_only=True, frozen=True):
     confusion: list[list[int]] = []
 
 
+class ReferenceValues(msgspec.Struct, kw_only=True, frozen=True):
+    """The numbers with which a version was trained, as ``values`` and ``score_values`` of a window."""
+
+    version: int
+    values: list[list[float] | None]
+    score_values: list[float] | None
+
+
 class Alarm(msgspec.Struct, kw_only=True, frozen=True):
     """An alarm, as a `DriftAlarm` reported it, and its end, as the reports of later windows tell it."""
 
@@ -194,6 +211,7 @@ class ModelChanges(msgspec.Struct, kw_only=True, frozen=True):
     alarms: list[Alarm]
     retrainings: list[RetrainingEntry]
     promotions: list[Promotion]
+    references: list[ReferenceValues] = []
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -251,6 +269,7 @@ class ModelState:
     alarms: Series[Alarm] = dataclasses.field(default_factory=lambda: Series(ALARMS_MAX))
     retrainings: Series[RetrainingEntry] = dataclasses.field(default_factory=lambda: Series(RETRAININGS_MAX))
     promotions: Series[Promotion] = dataclasses.field(default_factory=lambda: Series(PROMOTIONS_MAX))
+    references: Series[ReferenceValues] = dataclasses.field(default_factory=lambda: Series(REFERENCES_MAX))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -304,6 +323,7 @@ def _changes(model: ModelState, revision: int) -> ModelChanges:
         alarms=model.alarms.since(revision),
         retrainings=model.retrainings.since(revision),
         promotions=model.promotions.since(revision),
+        references=model.references.since(revision),
     )
 
 
@@ -317,10 +337,13 @@ def _with_report(model: ModelState, report: DriftReport, revision: int) -> Model
     windows = model.windows.put(report.report_id, report.window_end_ms, window, revision)
     if windows is model.windows:
         return model
-    omitted = max(model.features_omitted, len(names) - len(features))
-    alarms = _with_ends(model.alarms, report, revision)
     return dataclasses.replace(
-        model, features=features, features_omitted=omitted, windows=windows, alarms=alarms
+        model,
+        features=features,
+        features_omitted=max(model.features_omitted, len(names) - len(features)),
+        windows=windows,
+        alarms=_with_ends(model.alarms, report, revision),
+        references=_with_reference(model.references, report, features, revision),
     )
 
 
@@ -336,6 +359,21 @@ def _with_ends(alarms: Series[Alarm], report: DriftReport, revision: int) -> Ser
             ended = msgspec.structs.replace(alarm, ended_ms=end_ms)
             alarms = alarms.put(alarm.alarm_id, alarm.detected_at_ms, ended, revision)
     return alarms
+
+
+def _with_reference(
+    references: Series[ReferenceValues], report: DriftReport, features: tuple[str, ...], revision: int
+) -> Series[ReferenceValues]:
+    """Add the reference of a version with its first report; it stays the same."""
+    known = {drift.feature: _values(drift.reference_values) for drift in report.features}
+    item = ReferenceValues(
+        version=report.version,
+        values=[known.get(name) for name in features],
+        score_values=_values(report.score.reference_values if report.score else None),
+    )
+    if not any(item.values) and item.score_values is None:
+        return references
+    return references.put(str(report.version), report.version, item, revision)
 
 
 def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
@@ -355,6 +393,9 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         statistic=_column(rows, "statistic"),
         evidence=[_evidence(row) for row in rows],
         missing_share=_column(rows, "missing_share"),
+        values=[_values(row.values) if row is not None else None for row in rows],
+        score_values=_values(report.score.values if report.score else None),
+        confidence=_confidence(report.confidence),
         drifted=[index for index, row in enumerate(rows) if row is not None and row.drifted],
         new_categories={
             drift.feature: drift.new_categories[:CATEGORIES_MAX]
@@ -384,6 +425,20 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         alarms_active=None if report.alarms_standing is None else len(report.alarms_standing),
         revision=report.revision,
     )
+
+
+def _values(found: ValueStatistics | None) -> list[float] | None:
+    """Return mean, and quantiles at 0.05, 0.5 and 0.95; None without quantiles."""
+    if found is None or not found.quantiles:
+        return None
+    return [found.mean, *found.quantiles[::2]]
+
+
+def _confidence(found: ConfidenceDrift | None) -> list[float] | None:
+    if found is None or found.low_share is None or found.reference_low_share is None:
+        return None
+    shown = found.mean, found.low_share, found.reference_mean, found.reference_low_share
+    return [round(each, 4) for each in shown]
 
 
 def _with_performance(model: ModelState, report: PerformanceReport, revision: int) -> ModelState:

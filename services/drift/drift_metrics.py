@@ -17,6 +17,9 @@ from streams.inputs import BEFORE_ALL_MS
 
 P_VALUE_MIN = 1e-300
 """Smallest p-value shown; smaller ones are shown as this."""
+VALUES_FEATURES_MAX = 100
+"""Maximum features whose statistics are among the metrics: 14 series each."""
+QUANTILES = ("p05", "p25", "p50", "p75", "p95")
 MATRIX_CLASSES_MAX = 10
 """Maximum classes of a confusion matrix among the metrics: 100 series."""
 
@@ -75,6 +78,7 @@ class DriftMetrics:
         for record in outputs.drift:
             if isinstance(record, records.DriftReport):
                 _show_report(record)
+                self._show_values(record)
                 self._show_arms(record)
                 self._count_objective(record)
             elif isinstance(record, records.PerformanceReport):
@@ -161,6 +165,25 @@ class DriftMetrics:
         for series, value in values.items():
             gauge.labels(*series).set(value)
         self._series[gauge] = set(values)
+
+    def _show_values(self, report: records.DriftReport) -> None:
+        """Show the statistics of a window's numbers and its confidence; a revision changes nothing."""
+        if report.revision or not report.predictions:
+            return
+        shown = [*report.features[:VALUES_FEATURES_MAX], *([report.score] if report.score else [])]
+        values: dict[tuple[str, ...], float] = {}
+        for each in shown:
+            for of, statistics in (("window", each.values), ("reference", each.reference_values)):
+                for name, value in _named(statistics):
+                    values[report.model, each.feature, name, of] = value
+        self._replace(metrics.FEATURE_VALUES, values)
+        if (found := report.confidence) is not None:
+            for of, mean, low in (
+                ("window", found.mean, found.low_share),
+                ("reference", found.reference_mean, found.reference_low_share),
+            ):
+                _set(metrics.CONFIDENCE.labels(report.model, "mean", of), mean)
+                _set(metrics.CONFIDENCE.labels(report.model, "low_share", of), low)
 
     def _count_objective(self, report: records.DriftReport) -> None:
         """Count a window, or its predictions, towards the declared objective; a revision does not count."""
@@ -250,6 +273,14 @@ def _show_realised(report: records.PerformanceReport) -> None:
             _set(running.labels(*labels, "high"), figure.running_high)
             if not each.segment:
                 _set(metrics.ESTIMATED_GAP.labels(model, figure.measure), figure.gap)
+
+
+def _named(statistics: records.ValueStatistics | None) -> list[tuple[str, float]]:
+    """Return statistics by name, without those that are unknown."""
+    if statistics is None:
+        return []
+    named = [("mean", statistics.mean), *zip(QUANTILES, statistics.quantiles, strict=False)]
+    return named if statistics.deviation is None else [*named, ("deviation", statistics.deviation)]
 
 
 def _set(gauge: Gauge, value: float | None) -> None:

@@ -348,8 +348,14 @@ def of_numbers(feature: str, values: npt.NDArray[np.float64]) -> FeatureReferenc
         inner = np.quantile(present, shares, method="inverted_cdf")  # observed values only
         edges = np.unique([*inner, np.nextafter(present.max(), np.inf)])
     counts = np.bincount(np.searchsorted(edges, present, side="right"), minlength=len(edges) + 1)
+    finite = present[np.isfinite(present)]
     return FeatureReference(
-        feature=feature, counts=counts.tolist(), missing=len(values) - len(present), edges=edges.tolist()
+        feature=feature,
+        counts=counts.tolist(),
+        missing=len(values) - len(present),
+        edges=edges.tolist(),
+        mean=float(finite.mean()) if len(finite) else None,
+        deviation=float(finite.std(ddof=1)) if len(finite) > 1 else None,
     )
 
 

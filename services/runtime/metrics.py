@@ -278,6 +278,18 @@ CONFUSION = Gauge(
     "Predictions by label and predicted class, of the latest window whose labels are mature",
     ["model", "label", "prediction"],
 )
+FEATURE_VALUES = Gauge(
+    "driftline_feature_values",
+    "Mean, standard deviation and quantiles in the last window (window) and in training (reference), of the "
+    "first 100 features and of the score",
+    ["model", "feature", "statistic", "of"],
+)
+CONFIDENCE = Gauge(
+    "driftline_confidence",
+    "Mean probability of the predicted class (mean) and share of predictions below 0.6 (low_share), in the "
+    "last window (window) and in training (reference)",
+    ["model", "statistic", "of"],
+)
 COST_MEAN = Gauge(
     "driftline_cost_mean",
     "Mean cost of a prediction: of the latest window whose labels are mature, of the reference, and of the "

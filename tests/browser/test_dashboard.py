@@ -50,6 +50,7 @@ PLOTS = (
     "decisions-plot",
     "costs-plot",
     "saved-plot",
+    "values-plot",
 )
 
 
@@ -420,6 +421,19 @@ def test_a_threshold_is_moved_and_the_matrix_of_the_latest_windows_follows(
     assert "threshold=" not in page.url
 
 
+def test_values_of_the_chosen_feature_are_beside_those_of_training(visitor: Visitor, year: Year) -> None:
+    page = visitor.open("&feature=temperature")
+    (found,) = (each.values for each in year.reports[-1].features if each.feature == "temperature")
+    assert found is not None
+    minus = str.maketrans("-", "\N{MINUS SIGN}")
+    legend = page.locator("#values-legend")
+    expect(legend).to_contain_text(f"median{found.quantiles[2]:.4g}".translate(minus))
+    expect(legend).to_contain_text("median in training1")
+    expect(legend).to_contain_text("\N{MINUS SIGN}7 to 9.5")
+    page.locator("button.feature").filter(has_text="carrier").first.click()
+    expect(page.locator("#values")).to_be_hidden()
+
+
 def test_costs_add_up_and_are_compared_with_the_reference(visitor: Visitor, year: Year) -> None:
     page = visitor.open()
     last = year.performances[-1].cost
@@ -503,7 +517,7 @@ def violations(page: Page) -> list[str]:
 
 
 def test_narrow_screen_needs_no_sideways_scrolling(visitor: Visitor) -> None:
-    page = visitor.open(width=390, height=844)
+    page = visitor.open("&feature=temperature", width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for plot in PLOTS:
         box = page.locator(f"#{plot} canvas").bounding_box()

@@ -21,6 +21,13 @@ export function signed(value, digits = 3) {
   return (value > 0 ? "+" : "") + decimal(value, digits);
 }
 
+// Four significant digits, for values of any size.
+export function significant(value) {
+  if (!known(value)) return NONE;
+  const text = Math.abs(value) >= 1e6 || (value !== 0 && Math.abs(value) < 1e-4) ? value.toExponential(2) : Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 8 });
+  return text.replace("-", "−");
+}
+
 export function psi(value) {
   return decimal(value, known(value) && value >= 10 ? 1 : 2);
 }

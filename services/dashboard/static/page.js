@@ -87,17 +87,19 @@ function view() {
   const order = list.order(columns, selection.rank, range(columns));
   const known = selection.features.filter((feature) => columns.features.has(feature));
   const declared = store.declared[name] ?? null;
+  const selected = known.length ? known : order.slice(0, 1);
   return {
     name,
     model,
     columns,
     declared,
+    values: columns.features.get(selected[0])?.values ?? null,
     costs: costs(columns),
     decisions: decisions(columns, selection.threshold),
     harm: columns.reference.map((loss) => (loss === null || !declared ? null : loss + declared.loss_tolerance)),
     range: range(columns),
     order,
-    selected: known.length ? known : order.slice(0, 1),
+    selected,
     nowMs: panels.eventNow(store.pulse, name, columns),
     nowSeconds: panels.eventNow(store.pulse, name, columns) / 1000,
     pulse: store.pulse,
@@ -139,6 +141,7 @@ function paint() {
   panels.bounds(store.bounds, current);
   panels.ranges(selection.range, current.range, empty);
   document.body.classList.toggle("is-empty", empty);
+  $("values").hidden = !current.values;
   $("costs").hidden = !current.costs;
   $("decisions").hidden = !current.decisions;
   if (current.decisions) drawControl(current.decisions);
@@ -167,6 +170,7 @@ function drawReadouts() {
   panels.driftLegend($("drift-legend"), current, index);
   panels.performanceLegend($("performance-legend"), current, index);
   drawArms($("arms"), current, index);
+  panels.valuesLegend($("values-legend"), current, index);
   panels.costsLegend($("costs-legend"), current, index);
   panels.decisionsLegend($("decisions-legend"), current, index);
   if (current.decisions) drawMatrix(current.decisions, index);

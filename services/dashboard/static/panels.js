@@ -3,7 +3,7 @@
 import { amount } from "./costs.js";
 import * as format from "./format.js";
 import { tint } from "./plots.js";
-import { lastKnown } from "./store.js";
+import { lastKnown, SCORE } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 const DRIFT_WHAT = "Population stability index against the champion’s training data, by window";
@@ -256,6 +256,27 @@ export function decisionsLegend(element, { columns, decisions }, index) {
   legend(element, format.moment(columns.windows[at]?.end_ms), entries);
 }
 
+export function valuesLegend(element, { columns, values, selected }, index) {
+  if (!values) return;
+  const at = index ?? values.median.findLastIndex((value) => value !== null);
+  put("values-what", `of ${columns.features.get(selected[0]).label} by window: 90 % of the values are within the band; dashed: training`);
+  const text = (name) => format.significant(values[name][at]);
+  legend(element, format.moment(columns.windows[at]?.end_ms), [
+    ["median", text("median"), "", "var(--ink)"],
+    ["mean", text("mean"), "", "var(--second)"],
+    ["5 % to 95 %", `${text("low")} to ${text("high")}`, "is-plain"],
+    ["median in training", text("expected"), "is-dashed", "var(--muted)"],
+    ["5 % to 95 %", `${text("expectedLow")} to ${text("expectedHigh")}`, "is-plain"],
+    ...(selected[0] === SCORE ? confidence(columns.windows[at]?.confidence) : []),
+  ]);
+}
+
+function confidence(found) {
+  if (!found) return [];
+  const [mean, low, expectedMean, expectedLow] = found.map((share) => format.percent(share, 1));
+  return [["mean confidence", `${mean} (training ${expectedMean})`, "is-plain"], ["confidence below 60 %", `${low} (training ${expectedLow})`, "is-plain"]];
+}
+
 export function costsLegend(element, { columns, costs }, index) {
   if (!costs) return;
   const at = index ?? costs.mean.findLastIndex((value) => value !== null);
@@ -290,6 +311,7 @@ export function spoken(view, index, plot) {
     return `${when}: ${view.selected.map((name) => `${columns.features.get(name).label} ${format.psi(columns.features.get(name).psi[index])}`).join(", ")}`;
   }
   if (plot === "coverage-plot") return `${when}: coverage ${format.percent(columns.coverage[index])}`;
+  if (plot === "values-plot") return `${when}: median ${format.significant(view.values.median[index])}, mean ${format.significant(view.values.mean[index])}`;
   if (plot === "costs-plot") return `${when}: ${format.decimal(view.costs.meanSmooth[index])} ${view.costs.unit} for each prediction`;
   if (plot === "saved-plot") return `${when}: saved ${amount(view.costs.saved[index])} ${view.costs.unit}`;
   if (plot === "decisions-plot") return `${when}: precision ${format.percent(view.decisions.precision[index], 1)}, recall ${format.percent(view.decisions.recall[index], 1)}`;

@@ -54,6 +54,12 @@ export class Plots {
     this.#ensure("coverage-plot", "coverage", () => this.#coverage());
     this.decisions = view.decisions;
     this.#optional("decisions-plot", view.decisions, () => this.#decisions());
+    const values = view.values;
+    this.#optional("values-plot", values, () => this.#values());
+    if (values) {
+      const { expectedLow, expectedHigh, expected, low, high, mean, median } = values;
+      this.#set("values-plot", [view.columns.seconds, expectedLow, expectedHigh, expected, low, high, mean, median]);
+    }
     this.#optional("costs-plot", view.costs, () => this.#costs());
     this.#optional("saved-plot", view.costs, () => this.#saved());
     const { columns } = this;
@@ -242,6 +248,27 @@ export class Plots {
       series: [{}, line("--ink", 1.25, { dash: [5, 4], dot: "--ink" }), line("--second", 2, { dot: "--second" }), line("--third", 2, { dot: "--third" })],
       scales: { x: { time: true, range: () => this.range }, y: { range: () => [0, 1] } },
       axes: [this.#timeAxis(true), this.#valueAxis((value) => format.percent(value), { splits: () => [0, 0.25, 0.5, 0.75, 1] })],
+      hooks: { drawAxes: [(chart) => this.#drawPromotions(chart)] },
+    });
+  }
+
+  #values() {
+    const stepped = { paths: uPlot.paths.stepped({ align: 1 }), dash: [5, 4] };
+    const edge = { stroke: () => colours["--rule"], width: 1, points: { show: false }, spanGaps: false };
+    return this.#options(narrow() ? 170 : 190, {
+      series: [
+        {},
+        line("--muted", 1, stepped),
+        line("--muted", 1, stepped),
+        line("--muted", 1.5, stepped),
+        edge,
+        edge,
+        line("--second", 1.25),
+        line("--ink", 2, { dot: "--ink" }),
+      ],
+      bands: [{ series: [5, 4], fill: () => colours["--band"] }],
+      scales: { x: { time: true, range: () => this.range }, y: { range: (chart, low, high) => around(low, high) } },
+      axes: [this.#timeAxis(true), this.#valueAxis(format.significant, { space: 30 })],
       hooks: { drawAxes: [(chart) => this.#drawPromotions(chart)] },
     });
   }
@@ -451,6 +478,12 @@ function lonely(chart, series) {
 function padded(low, high) {
   if (low === null || high === null || low === undefined) return [0.3, 0.7];
   const margin = Math.max(0.01, (high - low) * 0.08);
+  return [low - margin, high + margin];
+}
+
+function around(low, high) {
+  if (low === null || low === undefined) return [0, 1];
+  const margin = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
   return [low - margin, high + margin];
 }
 

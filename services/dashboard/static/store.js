@@ -10,6 +10,7 @@ const KEYS = {
   alarms: (item) => item.alarm_id,
   retrainings: (item) => item.request_id,
   promotions: (item) => `${item.arm}:${item.version}:${item.effective_from_ms}`,
+  references: (item) => item.version,
 };
 const TIMES = {
   windows: (item) => item.end_ms,
@@ -17,6 +18,7 @@ const TIMES = {
   alarms: (item) => item.detected_at_ms,
   retrainings: (item) => item.requested_at_ms,
   promotions: (item) => item.effective_from_ms,
+  references: (item) => item.version,
 };
 
 class Model {
@@ -121,7 +123,7 @@ function columns(model) {
     shadows: promotions.filter((item) => item.shadow),
     frozenArm,
     seconds: windows.map((window) => window.end_ms / 1000),
-    features: drift(model.features, windows),
+    features: drift(model.features, windows, model.items.references),
     live,
     frozen,
     liveSmooth: smooth(live, labels),
@@ -140,8 +142,9 @@ function cohortsOf(cohorts, windows) {
   return windows.map((window) => byStart.get(window.start_ms) ?? null);
 }
 
-function drift(names, windows) {
+function drift(names, windows, references) {
   const features = new Map();
+  const known = (window) => references.get(window.version) ?? { values: [], score_values: null };
   const column = (field, index) => windows.map((window) => window[field][index] ?? null);
   names.forEach((name, index) => {
     features.set(name, {
@@ -153,6 +156,7 @@ function drift(names, windows) {
       evidence: column("evidence", index),
       missing: column("missing_share", index),
       drifted: windows.map((window) => window.drifted.includes(index)),
+      ...values(windows.map((window) => window.values[index]), windows.map((window) => known(window).values[index])),
     });
   });
   if (windows.some((window) => window.score_psi !== null)) {
@@ -167,9 +171,18 @@ function drift(names, windows) {
       evidence: none,
       missing: none,
       drifted: windows.map((window) => window.score_drifted),
+      ...values(windows.map((window) => window.score_values), windows.map((window) => known(window).score_values)),
     });
   }
   return features;
+}
+
+// Mean, and quantiles at 5, 50 and 95 %, by window, and those of the reference; null for categories.
+function values(found, references) {
+  const column = (rows, at) => rows.map((row) => row?.[at] ?? null);
+  if (!found.some(Boolean)) return { values: null };
+  const [[mean, low, median, high], [, expectedLow, expected, expectedHigh]] = [found, references].map((rows) => [0, 1, 2, 3].map((at) => column(rows, at)));
+  return { values: { mean, low, median, high, expectedLow, expected, expectedHigh } };
 }
 
 // The mean over the latest windows, weighted by their labels: the mean loss of all their labels.

@@ -10,8 +10,8 @@ const ROWS_MAX = 400;
 const TABLES = {
   drift: {
     caption: "Drift by window",
-    head: ({ columns, selected }) => ["Window ending (UTC)", "Version", ...selected.map((name) => columns.features.get(name).label), "Threshold", "Highest of all", "PSI", "Drifted"],
-    rows: ({ columns, selected }) => columns.windows.map((window, at) => ({ ms: window.end_ms, cells: () => driftCells(columns, selected, window, at) })),
+    head: ({ columns, selected, values }) => ["Window ending (UTC)", "Version", ...selected.map((name) => columns.features.get(name).label), "Threshold", "Highest of all", "PSI", "Drifted", ...(values ? ["Median", "Mean", "5 %", "95 %"] : [])],
+    rows: ({ columns, selected, values }) => columns.windows.map((window, at) => ({ ms: window.end_ms, cells: () => [...driftCells(columns, selected, window, at), ...valueCells(values, at)] })),
   },
   events: {
     caption: "Alarms, retrainings and promotions",
@@ -49,6 +49,10 @@ function driftCells(columns, selected, window, at) {
     format.psi(highest?.psi[at]),
     format.integer(window.drifted.length),
   ];
+}
+
+function valueCells(values, at) {
+  return values ? ["median", "mean", "low", "high"].map((name) => format.significant(values[name][at])) : [];
 }
 
 function decisionCells(decisions, window, at) {

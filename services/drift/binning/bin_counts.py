@@ -58,11 +58,19 @@ class FeatureBinner:
     def bins(self, column: Column) -> BinIndices:
         """Return the bins ``(n_rows,)`` of a column; in a numeric feature, a non-number counts as missing."""
         if self.numeric:
-            values = numbers_of(column)
-            bins = self._search.bins(values)
-            bins[np.isnan(values)] = self.missing
-            return bins
+            return self.bins_of_numbers(numbers_of(column))
         return np.fromiter(map(self._category_bins.__getitem__, column), dtype=np.intp, count=len(column))
+
+    def bins_of_numbers(self, values: Numbers) -> BinIndices:
+        """Return the bins ``(n_rows,)`` of the values of a numeric feature; nan counts as missing."""
+        bins = self._search.bins(values)
+        bins[np.isnan(values)] = self.missing
+        return bins
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The outermost edges of a numeric feature; equal if it has fewer than two."""
+        return (float(self.edges[0]), float(self.edges[-1])) if len(self.edges) else (0.0, 0.0)
 
     def with_unseen(self, counts: Sequence[int]) -> list[int]:
         """Return counts whose last one is of missing values, with a count of 0 for unseen categories."""

@@ -7,8 +7,9 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from services.drift.binning.bin_counts import FeatureBinner
-from services.drift.binning.bin_search import BinIndices
+from services.drift.binning import value_statistics
+from services.drift.binning.bin_counts import FeatureBinner, numbers_of
+from services.drift.binning.bin_search import BinIndices, Numbers
 from services.drift.binning.data_quality import Faults, QualityRules
 from services.monitoring.rank_correlation import RankScorer, Scores
 from services.monitoring.reference import PREDICTION, SCORE, outputs_of
@@ -56,6 +57,10 @@ class BinnedRows:
     outputs: Mapping[str, BinIndices]
     """Bins of the scores of all rows, and of a multiclass model of its predicted classes, as far as the
     reference has them; see `services.monitoring.reference.outputs_of`."""
+    values: Numbers
+    """Numbers ``(n_numeric, len(rows))`` of the numeric features; nan is missing."""
+    score_values: Numbers
+    """Scores of all rows; empty where the reference has no scores."""
     columns: list[Sequence[FeatureValue]]
     """The values of ``rows``, by feature."""
     pair_scores: Scores
@@ -106,6 +111,8 @@ class RowBinner:
         self.rules = QualityRules(declaration, [each.feature for each in reference.features])
         self.features = [FeatureBinner(each) for each in reference.features]
         self.outputs = {name: FeatureBinner(each) for name, each in outputs_of(reference).items()}
+        self.reference_values = [value_statistics.of_reference(each) for each in reference.features]
+        self.reference_score = value_statistics.of_reference(reference.score) if reference.score else None
         paired = len(reference.pairs.sums) if reference.pairs else 0
         self._scorers = [RankScorer(each) for each in reference.features[:paired]]
         self.segments = segments_of(reference.features, declaration.monitoring.segments)
@@ -116,16 +123,39 @@ class RowBinner:
         fitting, features = self._fitting(rows)
         columns: list[Sequence[FeatureValue]] = list(zip(*features, strict=True)) or [()] * width
         bins = np.empty((len(fitting), width), dtype=np.intp)
+        values = np.empty((sum(each.numeric for each in self.features), len(fitting)))
+        number = 0
         for feature, (binner, column) in enumerate(zip(self.features, columns, strict=True)):
-            bins[:, feature] = binner.bins(column)
-        outputs = {name: each.bins(_OUTPUT[name](rows.predictions)) for name, each in self.outputs.items()}
+            if binner.numeric:
+                values[number] = numbers_of(column)
+                bins[:, feature] = binner.bins_of_numbers(values[number])
+                number += 1
+            else:
+                bins[:, feature] = binner.bins(column)
+        outputs_given = {name: _OUTPUT[name](rows.predictions) for name in self.outputs}
+        score_values = numbers_of(outputs_given.get(SCORE, []))
+        outputs = {
+            name: each.bins_of_numbers(score_values) if name == SCORE else each.bins(outputs_given[name])
+            for name, each in self.outputs.items()
+        }
         indices = np.array(fitting, dtype=np.intp)
         pair_scores = np.empty((len(fitting), len(self._scorers)), dtype=np.int8)
         for feature, scorer in enumerate(self._scorers):
             pair_scores[:, feature] = scorer.scores(bins[:, feature], rows.times_ms[indices])
         faults = self.rules.faults(columns)
         answered = self._answered(rows, self.reference)
-        return BinnedRows(indices, bins, outputs, columns, pair_scores, self.segments, answered, faults)
+        return BinnedRows(
+            indices,
+            bins,
+            outputs,
+            values,
+            score_values,
+            columns,
+            pair_scores,
+            self.segments,
+            answered,
+            faults,
+        )
 
     def _fitting(self, rows: PredictionRows) -> tuple[list[int], list[Sequence[FeatureValue]]]:
         """Return the indices of the rows whose features have known names, and their values in order."""

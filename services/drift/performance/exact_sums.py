@@ -69,6 +69,11 @@ class ExactMean(msgspec.Struct, array_like=True):
         return self._sum / (self.count << self.shift) if self.count else None
 
     @property
+    def units(self) -> int:
+        """The exact sum, in units of 2**-shift."""
+        return self._sum
+
+    @property
     def sum(self) -> float:
         """The sum, rounded once."""
         return self._sum / (1 << self.shift)

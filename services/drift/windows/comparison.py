@@ -8,7 +8,8 @@ import numpy as np
 
 from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
-from services.drift.binning.statistics import Counts
+from services.drift.binning.quantiles_of_bins import share_below
+from services.drift.binning.statistics import Counts, Edges
 from services.drift.windows import report_bins
 from services.monitoring.value_kinds import ABOVE, BELOW, MISSING, RARE
 from streams.records import ConfidenceDrift, FeatureDrift
@@ -17,6 +18,8 @@ DISTRIBUTION, NEW_CATEGORIES, OUT_OF_RANGE = "distribution", "new categories", "
 SHARE_RISE_MIN = 0.05
 """Minimum rise of the share of missing, out-of-range or rare values that counts as drift (effect)."""
 
+LOW_CONFIDENCE = 0.6
+"""Predictions with a smaller probability of their class have low confidence."""
 NEW_CATEGORIES_NAMED_MAX = 20
 """Maximum new categories named in a report, the most frequent ones."""
 NEW_CATEGORY_LENGTH_MAX = 80
@@ -69,7 +72,10 @@ def compare(
     reference, current = counted.reference if reference is None else reference, counted.counts
     total = int(current.sum())
     effective = reference / counted.design_effect, current / min(counted.design_effect, max(total, 1))
-    psi = statistics.population_stability_index(reference, current)
+    by_bin = np.zeros(len(reference))
+    if total and reference.any():
+        by_bin = statistics.index_by_bin(reference, current)
+    psi = float(by_bin.sum())
     threshold = thresholds.psi + statistics.expected_index(*effective)
     distance, shape_p_value = _numeric(*effective) if counted.numeric else _categorical(*effective)
     rises = _rises(counted, is_compared=bool(reference.any()))
@@ -103,7 +109,7 @@ def compare(
         out_of_range_p_value=by_name[OUT_OF_RANGE].p_value,
         cells_effective_reference=statistics.cardinality(reference)[1],
         cells_p_value=statistics.cardinality_p_value(*effective),
-        bins=report_bins.merged_bins(counted, reference),
+        bins=report_bins.merged_bins(counted, reference, by_bin),
         importance=counted.importance,
         drifted_in=drifted_in,
     )
@@ -166,8 +172,12 @@ def _effective(count: int, rows: int, design_effect: float) -> tuple[int, int]:
     return min(round(count / bounded), size), size
 
 
-def compare_confidence(counted: BinCounts, reference: Counts | None = None) -> ConfidenceDrift | None:
-    """Compare the confidence of a binary model's scores, ``max(score, 1 - score)``; None without values.
+def compare_confidence(
+    counted: BinCounts, reference: Counts | None = None, *, is_binary: bool = True
+) -> ConfidenceDrift | None:
+    """Compare the confidence of a classifier by its scores; None without values.
+
+    The confidence is the score of a multiclass model, and ``max(score, 1 - score)`` of a binary one.
 
     Each bin of the scores is represented by its midpoint, so means are off by at most half the width of a
     bin. A two-sample test on bins ordered by confidence is as good as one on values.
@@ -178,7 +188,7 @@ def compare_confidence(counted: BinCounts, reference: Counts | None = None) -> C
         return None
     bounds = np.clip(np.concatenate([[0.0], counted.edges, [1.0]]), 0.0, 1.0)
     middles = (bounds[:-1] + bounds[1:]) / 2
-    confidence = np.maximum(middles, 1 - middles)
+    confidence = np.maximum(middles, 1 - middles) if is_binary else middles
     order = np.argsort(confidence, kind="stable")
     bounded = min(counted.design_effect, float(seen.sum()))
     effective = known[order] / counted.design_effect, seen[order] / bounded
@@ -188,7 +198,15 @@ def compare_confidence(counted: BinCounts, reference: Counts | None = None) -> C
         reference_mean=float(confidence @ known / known.sum()),
         statistic=distance,
         p_value=p_value,
+        low_share=_low_share(seen, counted.edges, is_binary=is_binary),
+        reference_low_share=_low_share(known, counted.edges, is_binary=is_binary),
     )
+
+
+def _low_share(counts: Counts, edges: Edges, *, is_binary: bool) -> float:
+    """Return the share of scores whose confidence is below `LOW_CONFIDENCE`."""
+    above = share_below(counts, edges, 1 - LOW_CONFIDENCE) if is_binary else 0.0
+    return max(share_below(counts, edges, LOW_CONFIDENCE) - above, 0.0)
 
 
 def _numeric(reference: Counts, current: Counts) -> tuple[float, float]:

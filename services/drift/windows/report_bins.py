@@ -18,17 +18,19 @@ OTHERS, NEW = "(others)", "(new)"
 _SHARE_DIGITS = 6
 
 
-def merged_bins(counted: BinCounts, reference: Counts) -> Bins:
+def merged_bins(counted: BinCounts, reference: Counts, psi: Counts | None = None) -> Bins:
     """Return a window's counts in few bins, with the expected shares and each bin's part of the PSI.
 
     Args:
         counted: The feature's counts of the window.
         reference: The counts to compare with, in the same bins, e.g. mixed by season.
+        psi: The contribution of each bin to the index, where it is known.
     """
     shares = reference / max(float(reference.sum()), 1.0)
-    psi = np.zeros(len(reference))
-    if reference.sum() and counted.counts.sum():
-        psi = statistics.index_by_bin(reference, counted.counts)
+    if psi is None:
+        psi = np.zeros(len(reference))
+        if reference.sum() and counted.counts.sum():
+            psi = statistics.index_by_bin(reference, counted.counts)
     return _numeric(counted, shares, psi) if counted.numeric else _categorical(counted, shares, psi)
 
 

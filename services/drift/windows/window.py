@@ -12,6 +12,7 @@ from services.drift.binning.binning import BinnedRows, PredictionRows, RowBinner
 from services.drift.binning.data_quality import FAULTS
 from services.drift.binning.segment_counts import SegmentCounts, SegmentFeature
 from services.drift.binning.statistics import Counts
+from services.drift.binning.value_sums import ValueSums, ValueSumsState
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
 from services.drift.windows.arm_sums import (
@@ -96,6 +97,8 @@ class DriftWindowState(msgspec.Struct):
     """Predictions and labels by arm and version."""
     fallbacks: dict[str, int] = {}
     """Requests of each arm that the champion answered."""
+    values: list[ValueSumsState] | None = None
+    """Sums of the numeric features, then of the score; null where an older version counted some rows."""
 
 
 class DriftWindow:
@@ -114,6 +117,9 @@ class DriftWindow:
         self.features: list[BinCounts] = []
         self.outputs = OutputCounts(None, {})
         self.pairs: Moments | None = None
+        self.values: ValueSums | None = None
+        """Sums of the numeric features; None where an older version counted some rows."""
+        self.score_values: ValueSums | None = None
         self.segment_counts = SegmentCounts((), (), {})
         self.arms = WindowArms(state.arms)
         self._late: list[records.Prediction] = []
@@ -143,13 +149,18 @@ class DriftWindow:
         bins = binned.bins[part]
         for number, feature in enumerate(self.features):
             feature.add_binned(bins[:, number], binned.columns[number][part])
+        if self.values is not None:
+            self.values.add(binned.values[:, part])
         if self.pairs is not None:
             self.pairs.add(binned.pair_scores[part])
         indices = binned.rows[part]
         self._count_seasons(rows.times_ms[indices])
         of_version = binned.answered
         self.faults += data_quality.count_faults(binned.faults[part])
-        self.outputs.add(rows, binned, np.flatnonzero(of_version[start:stop]) + start)
+        champions = np.flatnonzero(of_version[start:stop]) + start
+        self.outputs.add(rows, binned, champions)
+        if self.score_values is not None:
+            self.score_values.add(binned.score_values[None, champions])
         for name, segment in binned.segments.items():
             is_inside = bins[:, segment.feature] == segment.bin
             inside = indices[is_inside]
@@ -240,6 +251,11 @@ class DriftWindow:
         states = {name: _state_of(each) for name, each in self.outputs.counts.items()}
         self.state.score_bin_counts = states.get(SCORE)
         self.state.prediction_bin_counts = states.get(PREDICTION)
+        self.state.values = None
+        if self.values is not None:
+            self.state.values = self.values.states() + (
+                self.score_values.states() if self.score_values is not None else []
+            )
         self.state.pairs = self.pairs.reference() if self.pairs else None
         self.state.faults = self.faults.tolist()
         self.state.rules = self.row_binner.rules.keys if self.row_binner else []
@@ -274,6 +290,7 @@ class DriftWindow:
         self.outputs = OutputCounts(
             reference, {name: (each.counts, each.unseen) for name, each in outputs.items() if each}
         )
+        self._restore_values()
         stored_faults = dict(zip(self.state.rules, self.state.faults, strict=False))  # without rules: unknown
         self.faults = np.array(
             [stored_faults.get(key, [0] * FAULTS) for key in row_binner.rules.keys], dtype=np.int64
@@ -281,6 +298,16 @@ class DriftWindow:
         if reference.pairs is not None:
             pairs = self.state.pairs
             self.pairs = Moments.of_reference(pairs) if pairs else Moments.none(len(reference.pairs.sums))
+
+    def _restore_values(self) -> None:
+        """Restore the sums of values, or start them; not if rows were counted without them."""
+        ranges = [each.binner.range for each in self.features if each.numeric]
+        stored = self.state.values
+        if stored is None and self.state.bin_counts:
+            return
+        self.values = ValueSums(ranges, (stored or [])[: len(ranges)])
+        if (score := self.outputs.score) is not None:
+            self.score_values = ValueSums([score.binner.range], (stored or [])[len(ranges) :])
 
 
 def adopt_older_sums(state: DriftWindowState) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from services.drift.binning import statistics
+from services.drift.binning import statistics, value_statistics
 from services.drift.detectors import relation_detector
 from services.drift.performance.exact_sums import ExactMean, means_of
 from services.drift.performance.running_differences import RunningDifferences
@@ -61,7 +62,9 @@ def compare_window(window: DriftWindow, declaration: ModelDeclaration) -> Window
     return WindowComparison(
         features,
         {name: compare(each, thresholds) for name, each in window.outputs.counts.items()},
-        compare_confidence(score) if score and declaration.task == "binary" else None,
+        compare_confidence(score, is_binary=declaration.task == "binary")
+        if score and declaration.task != "regression"
+        else None,
         _relations(window, monitoring),
         window.row_binner.rules.evaluate(window.faults.tolist()) if window.row_binner else [],
         contributions.ranked([each.drift for each in features], window.segment_features()),
@@ -115,8 +118,8 @@ def make_report(
         window_end_ms=window.end_ms,
         predictions=state.predictions,
         labels=champion.labels,
-        features=[comparison.drift for comparison in found.features],
-        **_of_outputs(found),
+        features=_with_values(window, found),
+        **_of_outputs(window, found),
         has_reference=reference is not None if version else None,
         confidence=found.confidence,
         relations=found.relations,
@@ -192,16 +195,35 @@ def _arm_figures(
     return figures_of(arm, measures, losses, difference)
 
 
-def _of_outputs(found: WindowComparison) -> dict[str, Any]:
+def _of_outputs(window: DriftWindow, found: WindowComparison) -> dict[str, Any]:
     """Return the fields of a report that are about scores and predicted classes."""
     outputs = {name: each.drift for name, each in found.outputs.items()}
-    score = outputs.get(SCORE)
+    score = _score(window, outputs.get(SCORE))
     return {
         "score": score,
         "score_psi": score.psi if score else None,
         "score_bins": score.bins if score else None,
         "prediction": outputs.get(PREDICTION),
     }
+
+
+def _with_values(window: DriftWindow, found: WindowComparison) -> list[records.FeatureDrift]:
+    """Return the features with the statistics of their numbers."""
+    values = value_statistics.of_window(window.features, window.values)
+    references = window.row_binner.reference_values if window.row_binner else ()
+    return [
+        msgspec.structs.replace(each.drift, values=known, reference_values=reference)
+        for each, known, reference in zip(found.features, values, references, strict=False)
+    ]
+
+
+def _score(window: DriftWindow, drift: records.FeatureDrift | None) -> records.FeatureDrift | None:
+    """Return the drift of the scores with their statistics."""
+    if drift is None or window.outputs.score is None or window.row_binner is None:
+        return None
+    (values,) = value_statistics.of_window([window.outputs.score], window.score_values)
+    reference = window.row_binner.reference_score
+    return msgspec.structs.replace(drift, values=values, reference_values=reference)
 
 
 def _is_champion(arm: ArmSumsState, version: int, *, learns: bool) -> bool:

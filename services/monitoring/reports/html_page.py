@@ -21,6 +21,8 @@ from streams.records import Bins, DriftAlarm, DriftReport, FeatureDrift
 
 CHARTS_MAX = 60
 """Maximum features with a chart, those with the most drift; the table has all features."""
+NUMBERS_MAX = 100
+"""Maximum features in the table of values, those with the most drift."""
 EARLIER_WINDOWS_MAX = 60
 """Maximum earlier windows in the charts over time."""
 ALARMS_MAX = 100
@@ -76,6 +78,7 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         raised=[alarm for alarm in window.raised if alarm not in window.standing][:ALARMS_MAX],
         segments=_segments(window.standing),
         features=verdict.ranked(report),
+        numbers=_numbers(report),
         cards=_cards(report),
         odd=[each for each in report.features if _is_notable(each)],
         coverage=_coverage(window),
@@ -146,6 +149,12 @@ def _card(name: str, bins: Bins, effect: str, *, drifted: bool) -> Card:
 
 def _is_notable(drift: FeatureDrift) -> bool:
     return bool(drift.missing_share or drift.out_of_range_share or drift.new_categories)
+
+
+def _numbers(report: DriftReport) -> list[FeatureDrift]:
+    """Return the scores and the features with the most drift whose values have statistics."""
+    scores = [] if report.score is None else [report.score]
+    return [each for each in (*scores, *verdict.ranked(report)) if each.values is not None][:NUMBERS_MAX]
 
 
 def _segments(active: Sequence[DriftAlarm]) -> list[tuple[str, list[DriftAlarm]]]:

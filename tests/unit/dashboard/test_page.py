@@ -63,6 +63,7 @@ def test_state_is_the_documented_document(feed: PageFeed, client: TestClient):
         "alarms",
         "retrainings",
         "promotions",
+        "references",
     }
     assert [window["window_id"] for window in model["windows"]] == [
         report.report_id for report in year.reports

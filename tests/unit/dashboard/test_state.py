@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.dashboard import state
 from streams.records import (
     Arm,
+    ConfidenceDrift,
     DriftAlarm,
     DriftReport,
     FeatureDrift,
@@ -19,6 +20,7 @@ from streams.records import (
     RetrainingFinished,
     RetrainingRequested,
     SegmentPerformance,
+    ValueStatistics,
 )
 
 DAY_MS = 86_400_000
@@ -279,6 +281,27 @@ def performance(
         segments=[SegmentPerformance(segment="", predictions=9, labels=5, figures=figures)],
         unit="EUR",
     )
+
+
+def test_a_window_holds_values_and_a_version_those_of_its_training_once() -> None:
+    def with_values(day: int) -> DriftReport:
+        made = report(day, ("text", "temp"))
+        known = ValueStatistics(mean=1.0, deviation=2.0, quantiles=[0.1, 0.2, 0.3, 0.4, 0.5])
+        temp = msgspec.structs.replace(made.features[1], values=known, reference_values=known)
+        confidence = ConfidenceDrift(
+            mean=0.8, reference_mean=0.7, statistic=0, p_value=1, low_share=0.1, reference_low_share=0.2
+        )
+        features = [made.features[0], temp]
+        return msgspec.structs.replace(made, features=features, score=temp, confidence=confidence)
+
+    first = state.reduce(state.DashboardState(), with_values(1))
+    second = state.reduce(first, with_values(2))
+    found = state.changes_since(second, 0)["m"]
+    assert [each.values for each in found.windows] == [[None, [1.0, 0.1, 0.3, 0.5]]] * 2
+    assert found.windows[0].score_values == [1.0, 0.1, 0.3, 0.5]
+    assert found.windows[0].confidence == [0.8, 0.1, 0.7, 0.2]
+    assert [each.values for each in found.references] == [[None, [1.0, 0.1, 0.3, 0.5]]]
+    assert state.changes_since(second, first.revision)["m"].references == []
 
 
 def test_a_cohort_holds_its_counts_by_threshold_and_only_small_matrices() -> None:

@@ -63,6 +63,24 @@ def test_mature_predictions_have_figures_by_threshold_or_class_and_no_earlier_se
     assert metric("performance_by_threshold", measure="recall", threshold="0.41") is None
 
 
+def test_values_of_the_last_window_are_beside_those_of_the_reference():
+    declared = scenario.declaration("observed")
+    engine = scenario.new_engine(declared, partitions=2)
+    outputs = scenario.play(engine, scenario.traffic(3, shift_at=2, a_hour=200, name="observed"))
+    DriftMetrics(engine, declared).observe(outputs)
+    reports = [each for each in outputs.drift if isinstance(each, records.DriftReport) and each.predictions]
+    (x,) = (each for each in reports[-1].features if each.feature == "x")
+    confidence = reports[-1].confidence
+    assert x.values is not None
+    assert confidence is not None
+    assert metric("feature_values", feature="x", statistic="mean", of="window") == x.values.mean
+    assert metric("feature_values", feature="x", statistic="p50", of="window") == x.values.quantiles[2]
+    assert metric("feature_values", feature="score", statistic="deviation", of="window") > 0
+    assert metric("feature_values", feature="colour", statistic="mean", of="window") is None
+    assert metric("confidence", statistic="mean", of="reference") == confidence.reference_mean
+    assert metric("confidence", statistic="low_share", of="window") == confidence.low_share
+
+
 def test_costs_are_those_of_the_latest_window_even_if_an_earlier_one_is_completed_later():
     drift_metrics = DriftMetrics(
         scenario.new_engine(scenario.declaration("observed")), scenario.declaration("observed")

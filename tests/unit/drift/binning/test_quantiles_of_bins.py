@@ -1,0 +1,51 @@
+"""Quantiles from the counts in the bins of a reference."""
+
+import numpy as np
+import pytest
+
+from services.drift.binning.quantiles_of_bins import LEVELS, quantiles, share_below
+from services.monitoring import reference as made
+
+
+def counts_of(known, values):
+    reference = made.of_numbers("x", known)
+    edges = np.array(reference.edges)
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+    return counts, edges, np.array(reference.counts)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_a_quantile_is_off_by_at_most_the_width_of_its_bin(shift):
+    random = np.random.default_rng(3)
+    values = random.normal(shift, 1, 4000)
+    counts, edges, reference = counts_of(random.normal(0, 1, 5000), values)
+    found = quantiles(counts, edges, reference, (None, values.max()))
+    exact = np.quantile(values, LEVELS)
+    bounds = np.array([edges[0], *edges, max(edges[-1], values.max())])
+    widths = np.diff(bounds)[np.searchsorted(edges, exact, side="right")]
+    assert (np.abs(found - exact) <= widths).all()
+    assert np.abs(found[1:4] - exact[1:4]).max() < 0.02
+
+
+def test_quantiles_of_frequent_values_are_these_values():
+    known = np.repeat([0.0, 1.0, 5.0], [60, 30, 10])
+    counts, edges, reference = counts_of(known, known)
+    assert quantiles(counts, edges, reference) == [0.0, 0.0, 0.0, 1.0, 5.0]
+
+
+def test_values_beyond_the_range_are_between_its_end_and_the_largest():
+    counts, edges, reference = counts_of(np.linspace(0, 1, 100), np.full(10, 9.0))
+    assert all(edges[-1] <= each <= 9.0 for each in quantiles(counts, edges, reference, (None, 9.0)))
+    assert quantiles(counts, edges, reference) == [edges[-1]] * len(LEVELS)
+
+
+def test_without_numbers_there_are_no_quantiles():
+    assert quantiles(np.zeros(3), np.array([0.0, 1.0]), np.ones(3)) == []
+    assert share_below(np.zeros(3), np.array([0.0, 1.0]), 0.5) == 0.0
+
+
+def test_a_share_below_a_value_is_interpolated():
+    counts, edges = np.array([0, 10, 30, 0]), np.array([0.0, 0.5, 1.0])
+    assert share_below(counts, edges, 0.25) == pytest.approx(0.125)
+    assert share_below(counts, edges, 0.75) == pytest.approx(0.625)
+    assert share_below(counts, edges, 1.0) == 1.0
