@@ -310,9 +310,8 @@ def _sale(rng: random.Random, identity: str, time_ms: int) -> Json:
 def _model_targets(name: str, avro: Encoders | None, now_ms: int, *, learns: bool) -> list[Target]:
     watching = ["drift", "learning"] if learns else ["drift"]
     request = Shape("request", "id", "shop", "note", "x", "n", "ok", "at", id_is_bounded=True, bytes_max=MIB)
-    label = Shape("label", "id", "y", "note", "y", "n", "ok", "at", id_is_bounded=True)
-    if learns:  # a regression
-        label = dataclasses.replace(label, has_loss=True)
+    label = Shape("label", "id", "y", "note", "y", "n", "ok", "at", id_is_bounded=True, has_loss=True)
+    if learns:
         # A version that is learned refuses a row by its score: whether there is one yet, depends on the pace.
         request = dataclasses.replace(request, number=None)
     if avro is not None:
