@@ -16,7 +16,7 @@ from services.scoring.explanations import explainer, shap_values
 from services.scoring.online_predictor import OnlinePredictor
 from services.scoring.rest import feedback, http_requests
 from services.scoring.rest.http_requests import ServedModels
-from streams.codec import Field, FieldType
+from streams.codec import MAGNITUDE_MAX, Field, FieldType
 
 _JSON_TYPES: Mapping[FieldType, dict[str, Any]] = {
     FieldType.STRING: {"type": "string"},
@@ -64,7 +64,7 @@ def document(predictors: Mapping[str, OnlinePredictor]) -> dict[str, Any]:
     schemas = {"Error": _error()}
     for predictor in predictors.values():
         schemas |= _schemas(predictor.declaration, name_is_required=len(declarations) > 1)
-        schemas[f"{predictor.declaration.name}.Label"] = _fields(predictor.label_decoder.fields)
+        schemas[f"{predictor.declaration.name}.Label"] = _label(predictor)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Driftline scoring", "version": http_requests.VERSION},
@@ -141,6 +141,21 @@ def _fields(fields: tuple[Field, ...]) -> dict[str, Any]:
         for field in fields
     }
     return _object(properties, [field.name for field in fields if not field.nullable])
+
+
+def _label(predictor: OnlinePredictor) -> dict[str, Any]:
+    """Describe a label: its value is never null, and is a declared class or a number of bounded magnitude."""
+    declaration, fields = predictor.declaration, predictor.label_decoder.fields
+    schema = _fields(fields)
+    field = next(each for each in fields if each.name == declaration.label.value)
+    value = _json_type(field)
+    if declaration.classes and field.type is FieldType.STRING:
+        value |= {"enum": list(declaration.classes)}
+    elif field.type is FieldType.FLOAT:
+        value |= {"minimum": -MAGNITUDE_MAX, "maximum": MAGNITUDE_MAX}
+    schema["properties"][field.name] = value
+    schema["required"] = sorted({*schema["required"], field.name})
+    return schema
 
 
 def _json_type(field: Field) -> dict[str, Any]:

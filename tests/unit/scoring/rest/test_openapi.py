@@ -36,3 +36,21 @@ def test_every_response_of_a_route_is_described():
             described
         )
         assert all(response["description"] for response in described.values())
+
+
+def test_the_value_of_a_label_is_a_declared_class_or_a_bounded_number():
+    def value(**declared):
+        document = openapi.document({"m": predictor(**declared)})
+        return document["components"]["schemas"]["m.Label"]["properties"]["y"]
+
+    assert value() == {"type": "number", "minimum": -1e60, "maximum": 1e60}
+    label = {
+        "topic": "labels",
+        "id": "id",
+        "event_time": "at",
+        "value": "y",
+        "horizon_hours": 1,
+        "schema": {"id": "string", "at": "timestamp", "y": "string?"},
+    }
+    classes = ["red", "green", "blue"]
+    assert value(task="multiclass", classes=classes, label=label) == {"type": "string", "enum": classes}
