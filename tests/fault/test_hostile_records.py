@@ -57,6 +57,7 @@ REPLAYED = (
     "{}b.labels",
     "{}c.labels",
     "driftline.predictions.{}c",
+    topics.RETRAINING.name,
 )
 SEED = 20_261_129
 

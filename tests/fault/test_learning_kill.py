@@ -35,6 +35,8 @@ from tests.waiting import until
 HOURS = 40
 PIECES = 6
 PARTITIONS = 2
+LEARNING = traffic.document()["learning"] | {"reference": {"rows": 1000}}
+"""Its rows are collected while processes are killed, and complete long before the end."""
 TRAINING = """
 from river import compose, linear_model, optim, preprocessing
 
@@ -51,7 +53,7 @@ def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, u
     """One model that learns, with an empty feature service and topics of its own."""
     folder = tmp_path / "models" / unique_name
     folder.mkdir(parents=True)
-    (folder / "model.yaml").write_text(traffic.as_yaml(unique_name))
+    (folder / "model.yaml").write_text(traffic.as_yaml(unique_name, learning=LEARNING))
     (folder / "training.py").write_text(TRAINING)
     changes = {
         "broker": kafka, "redis_url": valkey, "home": tmp_path / "home", "models": folder.parent,
@@ -79,7 +81,8 @@ cli.main()
 def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name, tmp_path, on_disk):
     """Killed with work behind its checkpoint, right after its start, and while it reads."""
     logs = traffic.traffic(HOURS, seed=9, a_hour=300, name=unique_name)
-    straight = traffic.play(traffic.new_learner(name=unique_name), logs)
+    learner = traffic.new_learner(name=unique_name, learning=LEARNING)
+    straight = traffic.play(learner, logs)
     expected = {each.version: each for each in traffic.published(straight)}
 
     command = (sys.executable, "-c", WITH_DISK, "learning") if on_disk else None
@@ -103,7 +106,10 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
     for each in published(local, unique_name):
         assert found.setdefault(each.version, each) == each
     assert found == expected
-    assert_arms_are_the_operator_s_and_each_version_s(local, unique_name, by_hand, straight)
+    assert learner.reference is not None
+    assert_arms_are_the_operator_s_and_each_version_s(
+        local, unique_name, by_hand, straight, learner.reference
+    )
 
     latest = max(expected)
     model = learned_version_loader(local)(unique_name, latest).model
@@ -157,14 +163,16 @@ def test_workers_that_die_come_or_hang_learn_the_same(local, unique_name, tmp_pa
         assert [worker.stop() for worker in workers] == [0, 0]
 
     for name in names:
-        straight = traffic.play(traffic.new_learner(name=name), logs[name])
+        learner = traffic.new_learner(name=name, learning=LEARNING)
+        straight = traffic.play(learner, logs[name])
         expected = {each.version: each for each in traffic.published(straight)}
         found: dict[int, records.LearnedModel] = {}
         for each in published(local, name):
             assert found.setdefault(each.version, each) == each
         assert found == expected
+        assert learner.reference is not None
         assert [each for each, _ in itertools.groupby(changes(local, name))] == traffic.changes(
-            straight, name
+            straight, name, learner.reference
         )
 
 
@@ -172,7 +180,7 @@ def declare(local: Settings, name: str) -> None:
     folder = local.models / name
     folder.mkdir()
     (folder / "training.py").write_text(TRAINING)
-    (folder / "model.yaml").write_text(traffic.as_yaml(name))
+    (folder / "model.yaml").write_text(traffic.as_yaml(name, learning=LEARNING))
     ensure_topics(local, load_all(local.models))
 
 
@@ -203,15 +211,20 @@ def give_arms(local: Settings, name: str) -> records.ModelChanged:
 
 
 def assert_arms_are_the_operator_s_and_each_version_s(
-    local: Settings, name: str, by_hand: records.ModelChanged, straight: list[Any]
+    local: Settings,
+    name: str,
+    by_hand: records.ModelChanged,
+    straight: list[Any],
+    reference: records.Reference,
 ) -> None:
     """What follows the operator's change is made of it and of what was learned, whatever was killed."""
     found = changes(local, name)
     at = found.index(by_hand)
     learned = [each for step in straight for each in step.learned]
-    later = arms_update.changes(name, traffic.first_ms(learned[0]), learned, by_hand)
+    later = arms_update.changes(name, traffic.first_ms(learned[0]), learned, by_hand, reference)
     assert found[at + 1 :] == later
-    assert found[:at] == traffic.changes(straight, name)[:at]
+    assert found[:at] == traffic.changes(straight, name, reference)[:at]
+    assert (by_hand.reference, found[-1].reference) == (None, reference)
     assert [(arm.name, arm.weight) for arm in found[-1].arms if arm.name != "champion"] == [
         ("older", 2000),
         ("quiet", 0),

@@ -180,12 +180,15 @@ def published(outputs: Sequence[LearningOutputs]) -> list[records.LearnedModel]:
     return [each for step in outputs for each in step.published]
 
 
-def changes(outputs: Sequence[LearningOutputs], name: str = "m") -> list[records.ModelChanged]:
+def changes(
+    outputs: Sequence[LearningOutputs], name: str = "m", reference: records.Reference | None = None
+) -> list[records.ModelChanged]:
     """The changes of a model whose arms nobody else touches."""
     found: list[records.ModelChanged] = []
     learned = [each for step in outputs for each in step.learned]
     for each in learned:
-        found += arms_update.changes(name, first_ms(each), [each], found[-1] if found else None)
+        latest = found[-1] if found else None
+        found += arms_update.changes(name, first_ms(each), [each], latest, reference)
     return found
 
 
@@ -194,8 +197,8 @@ def first_ms(learned: Announcement | records.LearnedModel) -> int:
     return learned.interval_end_ms - learned.version * 2 * HOUR_MS
 
 
-def as_yaml(name: str) -> str:
-    return json.dumps(document(name))  # JSON is YAML
+def as_yaml(name: str, **changes: Any) -> str:
+    return json.dumps(document(name, **changes))  # JSON is YAML
 
 
 def columns(numbers: Sequence[float | None], colours: Sequence[str]) -> dict[str, Any]:
