@@ -388,7 +388,7 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
         end_ms=report.window_end_ms,
         predictions=report.predictions,
         labels=report.labels,
-        psi=_column(rows, "psi"),
+        psi=_effects(rows),
         threshold=_column(rows, "threshold"),
         statistic=_column(rows, "statistic"),
         evidence=[_evidence(row) for row in rows],
@@ -495,6 +495,10 @@ def _outcomes(report: PerformanceReport, figures: Mapping[str, Figure]) -> dict[
 
 def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None]:
     return [None if row is None else _rounded(getattr(row, name)) for row in rows]
+
+
+def _effects(rows: Sequence[FeatureDrift | None]) -> list[float | None]:
+    return [None if row is None or not row.compared else _rounded(row.psi) for row in rows]
 
 
 def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelState:

@@ -164,11 +164,15 @@ function activeText({ active, activeTotal }) {
 function driftText(columns) {
   const features = [...columns.features.values()];
   if (!features.length) return "";
-  const latest = features.map((feature) => ({ feature, at: lastKnown(feature.psi) })).filter(({ at }) => at >= 0);
-  const over = latest.filter(({ feature, at }) => feature.drifted[at]);
-  if (!over.length) return `In the latest window none of the ${latest.length} series has drifted.`;
-  const worst = over.reduce((a, b) => (b.feature.psi[b.at] > a.feature.psi[a.at] ? b : a));
-  return `${over.length} of ${latest.length} series ${over.length === 1 ? "has" : "have"} drifted; the highest PSI is that of ${worst.feature.label} with ${format.psi(worst.feature.psi[worst.at])}.`;
+  const last = columns.windows.length - 1;
+  const compared = features.filter((feature) => lastKnown(feature.psi, last) === last);
+  const left = features.length - compared.length;
+  const rest = left ? ` ${left} ${left === 1 ? "is" : "are"} not compared: the reference does not have them, or not in this season.` : "";
+  const over = features.filter((feature) => feature.drifted[last]);
+  if (!compared.length) return "In the latest window no series is compared: it has no predictions, or a season that the reference does not have.";
+  if (!over.length) return `In the latest window none of ${compared.length} compared series has drifted.${rest}`;
+  const worst = over.reduce((a, b) => ((b.psi[last] ?? 0) > (a.psi[last] ?? 0) ? b : a));
+  return `${over.length} of ${compared.length} series ${over.length === 1 ? "has" : "have"} drifted; the highest PSI is that of ${worst.label} with ${format.psi(worst.psi[last])}.${rest}`;
 }
 
 function emptyText({ connection, pulse, declared, name }) {

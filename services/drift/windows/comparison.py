@@ -73,7 +73,8 @@ def compare(
     total = int(current.sum())
     effective = reference / counted.design_effect, current / min(counted.design_effect, max(total, 1))
     by_bin = np.zeros(len(reference))
-    if total and reference.any():
+    is_compared = bool(total and reference.any())
+    if is_compared:
         by_bin = statistics.index_by_bin(reference, current)
     psi = float(by_bin.sum())
     threshold = thresholds.psi + statistics.expected_index(*effective)
@@ -111,6 +112,7 @@ def compare(
         cells_p_value=statistics.cardinality_p_value(*effective),
         bins=report_bins.merged_bins(counted, reference, by_bin),
         importance=counted.importance,
+        compared=is_compared,
         drifted_in=drifted_in,
     )
     return FeatureComparison(drift, shifted, unseen_share, unseen)

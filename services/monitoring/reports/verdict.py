@@ -59,9 +59,8 @@ def assess(window: WindowReport) -> Verdict:
         why = f"Only this window differs from training, in {names}. {_loss_sentence(report)}"
         to_do = ("No action is needed unless it persists.",)
         return Verdict("calm", "No alarm is active, but this window differs", why, to_do)
-    return Verdict(
-        "calm", "No drift", f"No alarm is active. {_loss_sentence(report)}", ("No action is needed.",)
-    )
+    why = f"No alarm is active. {_not_compared(report)}{_loss_sentence(report)}"
+    return Verdict("calm", "No drift", why, ("No action is needed.",))
 
 
 def drifted_subjects(report: DriftReport) -> list[str]:
@@ -88,6 +87,17 @@ def accuracy_interval(report: DriftReport) -> tuple[float, float] | None:
     if report.accuracy is None or not report.labels:
         return None
     return classification.wilson_interval(report.accuracy * report.labels, report.labels)
+
+
+def _not_compared(report: DriftReport) -> str:
+    left = sum(not each.compared for each in report.features)
+    if not left:
+        return ""
+    verb = "is" if left == 1 else "are"
+    return (
+        f"{left} of {len(report.features)} features {verb} not compared, because the reference has no values "
+        "of this season. "
+    )
 
 
 def _loss_sentence(report: DriftReport) -> str:

@@ -358,3 +358,10 @@ def test_a_window_reported_late_ends_no_alarm_that_began_after_it():
     current = state.reduce(state.DashboardState(), alarm(1, detected_at_ms=4 * DAY_MS))
     current = state.reduce(current, report(1, alarms_standing=[]))
     assert state.changes_since(current, 0)["m"].alarms[0].ended_ms is None
+
+
+def test_a_feature_that_is_not_compared_has_no_effect():
+    shown = report(1, ("a", "b"))
+    lacking = msgspec.structs.replace(shown.features[0], psi=0.0, compared=False)
+    model = everything(read([msgspec.structs.replace(shown, features=[lacking, shown.features[1]])]))["m"]
+    assert model.windows[0].psi == [None, 0.1]

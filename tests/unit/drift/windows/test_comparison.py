@@ -185,3 +185,13 @@ def test_a_window_with_design_effects_beyond_its_rows_counts_as_one_value():
     found = compared(known, [3.0] * 50).drift
     assert found.p_value > 0.01
     assert not found.drifted
+
+
+def test_a_feature_of_a_season_that_the_reference_lacks_is_not_compared():
+    known = numeric(np.random.default_rng(1).normal(size=1000))
+    feature = BinCounts(known)
+    feature.add([0.0] * 50)
+    lacking = compare(feature, THRESHOLDS, np.zeros_like(feature.counts))
+    assert (lacking.drift.compared, lacking.drift.psi, lacking.drift.drifted) == (False, 0.0, False)
+    assert compare(feature, THRESHOLDS).drift.compared
+    assert not compare(BinCounts(known), THRESHOLDS).drift.compared

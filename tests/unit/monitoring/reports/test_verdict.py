@@ -85,3 +85,12 @@ def test_features_with_drift_are_ranked_first_by_their_excess():
 
 def test_without_labels_there_is_no_accuracy_interval():
     assert verdict.accuracy_interval(msgspec.structs.replace(at(5).report, labels=0)) is None
+
+
+def test_features_that_are_not_compared_are_said_where_nothing_drifted():
+    report = at(5).report
+    lacking = msgspec.structs.replace(report.features[0], compared=False)
+    found = verdict.assess(
+        WindowReport(msgspec.structs.replace(report, features=[lacking, *report.features[1:]]), (), (), ())
+    )
+    assert found.why.startswith(f"No alarm is active. 1 of {len(report.features)} features is not compared")
