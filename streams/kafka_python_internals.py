@@ -3,6 +3,7 @@
 tests/contract/test_kafka_python_internals.py checks what is used.
 """
 
+import math
 from typing import Any
 
 from kafka.record import memory_records
@@ -24,3 +25,9 @@ def read_any_header_name() -> None:
 def rejoin(consumer: Any) -> None:
     """Let a member ask its group for another assignment; without effect while the group agrees on one."""
     consumer._coordinator.request_rejoin()
+
+
+def hangs(consumer: Any) -> bool:
+    """Return whether a member has not polled for so long that it leaves its group."""
+    heartbeat = consumer._coordinator.heartbeat
+    return math.isfinite(heartbeat.last_poll) and heartbeat.poll_timeout_expired()

@@ -83,11 +83,15 @@ class ModelOwnership(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
         """Return whether the owned partitions have changed since `release`.
 
         Raises:
-            OwnershipLostError: This worker is no member any more.
+            OwnershipLostError: This worker is no member any more, or its thread hangs.
             KafkaError: The group cannot be reached.
         """
         if self._failure is not None:
             raise self._failure
+        if kafka_python_internals.hangs(self._consumer):
+            raise OwnershipLostError(
+                "the thread that takes part in the group hangs or cannot reach Kafka; it joins again"
+            )
         if self._declared - self._held:  # again and again: a request during an agreement has no effect
             kafka_python_internals.rejoin(self._consumer)
         return self._has_changed

@@ -14,6 +14,7 @@ WATCHED = {
     "services.runtime.web.server.serve_in_thread": "its end stops the process",
     "services.runtime.web.server.serve_in_loop": "its end stops the process",
     "services.runtime.kafka_outbox.Outbox.__init__": "an event loop; errors of its work reach who waits",
+    "services.runtime.model_ownership.ModelOwnership.__init__": "`renew` raises its error, and if it hangs",
     "services.features.catch_up.CatchUp.start": "a build is tried again after any error",
     "services.features.row_store.RowStore.running": "goes on after any error; `fault` is in the readiness",
     "services.features.process.FeaturesProcess._check_store": "a sweep; the next check repeats it",

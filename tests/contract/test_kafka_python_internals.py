@@ -4,11 +4,13 @@ If one of these fails after kafka-python is upgraded, `streams.kafka_python_inte
 """
 
 import inspect
+import math
 from collections.abc import Mapping
 
 import pytest
 from kafka.consumer import fetcher
 from kafka.coordinator import base as coordinator
+from kafka.coordinator.heartbeat import Heartbeat
 from kafka.record import memory_records
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -72,3 +74,10 @@ def test_an_agreement_that_is_reached_between_two_polls_is_discarded() -> None:
     """So a member polls for longer than the group needs to agree: `model_ownership.POLL_MS`."""
     source = inspect.getsource(coordinator.BaseCoordinator.join_group_async)
     assert "if self._join_task is None or self._join_task.is_done:" in source
+
+
+def test_a_member_that_does_not_poll_leaves_its_group() -> None:
+    """So `kafka_python_internals.hangs` asks the same; before the first poll there is nothing to leave."""
+    source = inspect.getsource(coordinator.BaseCoordinator._heartbeat_loop)
+    assert "elif self.heartbeat.poll_timeout_expired():" in source
+    assert Heartbeat().last_poll == -math.inf

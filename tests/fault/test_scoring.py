@@ -190,7 +190,9 @@ def assert_labels_arrive(installed: Settings, scoring: Process) -> None:
     declared = declaration_file.load_all(installed.models)[MODEL].label
     named = {declared.id: "r", declared.event_time: "2026-01-02T01:00:00Z", declared.value: 1.0}
     status, body = post(scoring, {"labels": [named]}, "/feedback")
+    (answer,) = body.pop("labels")
     assert (status, body) == (202, {"model": MODEL, "accepted": 1})
+    assert (answer["prediction_id"], answer["result"]) == ("r", "written")
     consumer = KafkaConsumer(declared.topic, bootstrap_servers=installed.broker, auto_offset_reset="earliest")
     fetched = consumer.poll(timeout_ms=LIVENESS_SECONDS * 1000)
     consumer.close()

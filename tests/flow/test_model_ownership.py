@@ -1,5 +1,6 @@
 """Which worker owns which model, while workers come, leave, die and hang: members of a real group."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ from services.runtime.model_ownership import ModelOwnership, OwnershipLostError
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import RequiredTopic, create_missing
 from streams.topics import InternalTopic
+from tests.waiting import until
 
 MODELS = [f"model{number}" for number in range(6)]
 
@@ -119,6 +121,41 @@ def test_a_worker_that_hung_loses_its_models_and_may_write_nothing(workers: Work
         hangs.ownership.renew()
     hangs.ownership.close()
     assert len(stays.open) == 6
+
+
+def test_a_worker_whose_thread_hangs_loses_its_models_and_may_write_nothing(workers: Workers) -> None:
+    """Its heartbeats go on until the group's limit for the time between two polls."""
+    hangs, stays = workers.start(), workers.start()
+    workers.until_owned(3, 3)
+    coordinator, ends = hangs.ownership._consumer._coordinator, threading.Event()
+    coordinator.poll = lambda timeout_ms: ends.wait()
+    coordinator.heartbeat.config["max_poll_interval_ms"] = 1000
+    workers.all.remove(hangs)
+    workers.until_owned(6)
+    with pytest.raises(OwnershipLostError):
+        hangs.ownership.require(hangs.ownership.partition(min(hangs.open)))
+    with pytest.raises(OwnershipLostError, match="hangs"):
+        hangs.ownership.renew()
+    hangs.ownership.close()
+    ends.set()
+    assert len(stays.open) == 6
+
+
+def test_a_worker_whose_thread_dies_is_told_and_leaves(workers: Workers) -> None:
+    dies = workers.start()
+    workers.start()
+    workers.until_owned(3, 3)
+
+    def fail(timeout_ms: float) -> None:
+        raise ZeroDivisionError
+
+    dies.ownership._consumer._coordinator.poll = fail
+    workers.all.remove(dies)
+    until(lambda: dies.ownership._failure is not None, "the thread has died")
+    with pytest.raises(ZeroDivisionError):
+        dies.ownership.renew()
+    dies.ownership.close()
+    workers.until_owned(6)
 
 
 def test_members_agree_on_the_partition_of_a_model_while_the_topic_grows(workers: Workers) -> None:

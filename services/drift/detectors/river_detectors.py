@@ -24,6 +24,9 @@ ERROR_MIN = 0.5
 RECENT_WEIGHT = 1 / 64
 """Weight of the newest value in the recent mean, with which the direction of a change is decided."""
 _OF_ERRORS = frozenset({"ddm", "eddm", "hddm_a", "hddm_w", "fhddm"})
+_OF_RISES = _OF_ERRORS - {"eddm"}
+"""Detectors that test for rises alone. Falls do not start them again, so the mean since the last change may
+include higher values from before a fall, and says nothing about the direction of a later change."""
 
 
 class RunningMean(msgspec.Struct, array_like=True):
@@ -59,9 +62,10 @@ class RiverState(msgspec.Struct, array_like=True):
 class RiverDetector:
     """One of river's detectors on each of several streams of losses; a `protocol.Detector`.
 
-    Some find falls, too, and EDDM finds changes while errors become rare. A fall is an improvement: the
-    detector starts again and returns no change. They do not date a change, so it lies between the previous
-    change and the detection. They have no bound on their false alarms over time.
+    ADWIN, Page-Hinkley and KSWIN find falls, too, and EDDM finds changes while errors become rare. A fall is
+    an improvement: the detector starts again and returns no change. The other detectors test for rises alone.
+    None dates a change, so it lies between the previous change and the detection. None has a bound on its
+    false alarms over time.
 
     Args:
         name: The detector's name in model.yaml, e.g. ``adwin``.
@@ -97,7 +101,7 @@ class RiverDetector:
                     since_ms = self._since_ms[stream] = time_ms
                 detector.update(value)
                 if detector.drift_detected:
-                    if self._means[stream].has_risen:
+                    if self._name in _OF_RISES or self._means[stream].has_risen:
                         changes.append(DetectedChange(stream, time_ms, time_ms, since_ms, time_ms, 1.0, 1.0))
                     self._since_ms[stream], self._means[stream] = None, RunningMean()
                     self._detectors[stream] = self._make()

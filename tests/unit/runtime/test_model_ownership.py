@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from kafka import TopicPartition
+from kafka.coordinator.heartbeat import Heartbeat
 from kafka.errors import CommitFailedError, KafkaConnectionError, RebalanceInProgressError
 
 from services.runtime.model_ownership import ModelOwnership, OwnershipLostError
@@ -28,7 +29,8 @@ class Member:
         self.error: Exception | None = None
         self.committed: list[TopicPartition] = []
         self._ends = threading.Event()
-        self._coordinator = types.SimpleNamespace(request_rejoin=self._rejoin)
+        self.heartbeat = Heartbeat()
+        self._coordinator = types.SimpleNamespace(request_rejoin=self._rejoin, heartbeat=self.heartbeat)
 
     def _rejoin(self) -> None:
         self.rejoins += 1
@@ -123,6 +125,15 @@ def test_an_error_of_the_group_ends_the_session(ownership: ModelOwnership, membe
     member.fail(KafkaConnectionError())
     until(lambda: ownership._failure is not None, "the error is noticed")
     with pytest.raises(KafkaConnectionError):
+        ownership.renew()
+
+
+def test_a_thread_that_hangs_ends_the_session(ownership: ModelOwnership, member: Member) -> None:
+    assert not ownership.renew()
+    member.heartbeat.poll()
+    assert not ownership.renew()
+    member.heartbeat.last_poll -= member.heartbeat.config["max_poll_interval_ms"] / 1000
+    with pytest.raises(OwnershipLostError, match="hangs"):
         ownership.renew()
 
 

@@ -55,3 +55,14 @@ def test_improving_losses_are_no_change(name: Detector, seed: int) -> None:
     detector = RiverDetector(name, streams=1)
     found = detector.update(losses[:, None], np.arange(len(losses)) * 60_000)
     assert [change for change in found if change.detected_at_ms >= 600 * 60_000] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", get_args(Detector))
+def test_a_rise_after_a_fall_is_a_change(name: Detector, seed: int) -> None:
+    """The share of wrong predictions falls from 0.6 to 0.1, and rises to 0.6 again."""
+    random = np.random.default_rng(seed)
+    errors = random.random(3000) < np.repeat([0.6, 0.1, 0.6], 1000)
+    losses = np.where(errors, 0.8, 0.2) + random.uniform(-0.1, 0.1, len(errors))
+    found = RiverDetector(name, streams=1).update(losses[:, None], np.arange(len(losses)) * 60_000)
+    assert [change for change in found if change.detected_at_ms >= 2000 * 60_000] != []
