@@ -2,7 +2,7 @@
 
 import msgspec
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.drift.binning import statistics
@@ -190,6 +190,19 @@ def delays(draw):
     return predictions, labels, late
 
 
+def _label_before_all_predictions():
+    """Return traffic whose first record is a label; its prediction comes after the window of the label."""
+    minutes = 39, 120
+    predictions = [
+        scenario.prediction(number, START_MS + minute * MINUTE_MS, features=[number / 10, COLOURS[number]])
+        for number, minute in enumerate(minutes)
+    ]
+    labels = [
+        scenario.label(number, START_MS + minute * MINUTE_MS, 0.0) for number, minute in enumerate((60, 120))
+    ]
+    return predictions, labels, [82, 0, 0, 0]
+
+
 def _one_partition(predictions, labels):
     """Return the logs as one partition of each; labels have rising offsets, predictions come from HTTP."""
     from_http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
@@ -209,6 +222,7 @@ def _delayed(log, late):
 
 @quick
 @given(delays())
+@example(_label_before_all_predictions())
 def test_late_records_lead_to_the_same_reports_as_records_in_time(drawn):
     """The label horizon is longer than any record is late; totals depend on the moment of the report."""
     predictions, labels, late = drawn

@@ -32,6 +32,7 @@ class ClosedWindows:
         if window is None:
             window = DriftWindow(DriftWindowState(start_ms, end_ms, champion=champion))
             self._windows[start_ms, end_ms] = window
+        window.state.champion = window.state.champion or champion  # 0: it closed before the first prediction
         window.state.is_touched = True
         self._changed.add((start_ms, end_ms))
         return window

@@ -72,10 +72,8 @@ def compare(
     reference, current = counted.reference if reference is None else reference, counted.counts
     total = int(current.sum())
     effective = reference / counted.design_effect, current / min(counted.design_effect, max(total, 1))
-    by_bin = np.zeros(len(reference))
     is_compared = bool(total and reference.any())
-    if is_compared:
-        by_bin = statistics.index_by_bin(reference, current)
+    by_bin = statistics.index_by_bin(reference, current) if is_compared else np.zeros(len(reference))
     psi = float(by_bin.sum())
     threshold = thresholds.psi + statistics.expected_index(*effective)
     distance, shape_p_value = _numeric(*effective) if counted.numeric else _categorical(*effective)
