@@ -49,17 +49,18 @@ def _arm_window(found: ArmComparison) -> ArmWindow:
         predictions=found.predictions,
         failed=found.failed,
         labels=found.labels,
-        loss=_rounded(found.loss),
-        difference=_rounded(difference.mean) if difference else None,
+        loss=page_number(found.loss),
+        difference=page_number(difference.mean) if difference else None,
         paired=difference is not None and difference.is_paired,
-        low=_rounded(difference.low) if difference else None,
-        high=_rounded(difference.high) if difference else None,
-        running_low=_rounded(difference.running_low) if difference else None,
-        running_high=_rounded(difference.running_high) if difference else None,
+        low=page_number(difference.low) if difference else None,
+        high=page_number(difference.high) if difference else None,
+        running_low=page_number(difference.running_low) if difference else None,
+        running_high=page_number(difference.running_high) if difference else None,
         p50_ms=times.p50_ms if times else None,
         p99_ms=times.p99_ms if times else None,
     )
 
 
-def _rounded(value: float | None) -> float | None:
+def page_number(value: float | None) -> float | None:
+    """Round to six digits, so that the page can round again correctly; None if it is not a finite number."""
     return round(value, 6) if value is not None and math.isfinite(value) else None

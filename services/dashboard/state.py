@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from services.dashboard.arm_windows import ArmWindow, arm_windows
+from services.dashboard.arm_windows import ArmWindow, arm_windows, page_number
 from streams.records import (
     Arm,
     ConfidenceDrift,
@@ -402,18 +402,18 @@ def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
             for drift in report.features
             if drift.new_categories and drift.feature in features
         },
-        score_psi=_rounded(report.score_psi),
-        score_threshold=_rounded(report.score.threshold if report.score else None),
+        score_psi=page_number(report.score_psi),
+        score_threshold=page_number(report.score.threshold if report.score else None),
         score_drifted=any(each is not None and each.drifted for each in (report.score, report.prediction)),
         has_reference=report.has_reference,
-        log_loss=_rounded(report.log_loss),
-        absolute_error=_rounded(report.measures.get("absolute_error")),
-        accuracy=_rounded(report.accuracy),
-        reference_log_loss=_rounded(report.reference_log_loss),
+        log_loss=page_number(report.log_loss),
+        absolute_error=page_number(report.measures.get("absolute_error")),
+        accuracy=page_number(report.accuracy),
+        reference_log_loss=page_number(report.reference_log_loss),
         shadow_log_loss={
             arm: rounded
             for arm, loss in (report.shadow_losses or report.shadow_log_loss).items()
-            if (rounded := _rounded(loss)) is not None
+            if (rounded := page_number(loss)) is not None
         },
         labels_joined_total=report.labels_joined_total,
         labels_orphaned_total=report.labels_orphaned_total,
@@ -458,18 +458,18 @@ def _with_performance(model: ModelState, report: PerformanceReport, revision: in
         state=report.state,
         predictions=report.predictions,
         labels=report.labels,
-        maturity=_rounded(report.maturity),
+        maturity=page_number(report.maturity),
         measure=loss.measure,
-        realised=_rounded(loss.realised),
-        low=_rounded(loss.low),
-        high=_rounded(loss.high),
-        estimated=_rounded(loss.estimated),
-        running=_rounded(loss.running),
-        running_low=_rounded(loss.running_low),
-        running_high=_rounded(loss.running_high),
-        cost=_rounded(cost.realised) if cost else None,
-        cost_reference=_rounded(report.cost.reference) if report.cost else None,
-        cost_before=_rounded(report.cost.before) if report.cost else None,
+        realised=page_number(loss.realised),
+        low=page_number(loss.low),
+        high=page_number(loss.high),
+        estimated=page_number(loss.estimated),
+        running=page_number(loss.running),
+        running_low=page_number(loss.running_low),
+        running_high=page_number(loss.running_high),
+        cost=page_number(cost.realised) if cost else None,
+        cost_reference=page_number(report.cost.reference) if report.cost else None,
+        cost_before=page_number(report.cost.before) if report.cost else None,
         unit=report.unit,
         **_outcomes(report, figures),
     )
@@ -481,7 +481,7 @@ def _outcomes(report: PerformanceReport, figures: Mapping[str, Figure]) -> dict[
     """Return the fields of a cohort about precision and recall."""
     whole, macro = report.segments[0], "macro_" if report.classes else ""
     found: dict[str, Any] = {
-        name: _rounded(figures[macro + name].realised)
+        name: page_number(figures[macro + name].realised)
         for name in ("precision", "recall", "f1")
         if macro + name in figures
     }
@@ -494,11 +494,11 @@ def _outcomes(report: PerformanceReport, figures: Mapping[str, Figure]) -> dict[
 
 
 def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None]:
-    return [None if row is None else _rounded(getattr(row, name)) for row in rows]
+    return [None if row is None else page_number(getattr(row, name)) for row in rows]
 
 
 def _effects(rows: Sequence[FeatureDrift | None]) -> list[float | None]:
-    return [None if row is None or not row.compared else _rounded(row.psi) for row in rows]
+    return [None if row is None or not row.compared else page_number(row.psi) for row in rows]
 
 
 def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelState:
@@ -509,8 +509,8 @@ def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelSta
         version=alarm.version,
         kind=alarm.kind,
         subject=alarm.subject[:TEXT_LENGTH_MAX],
-        value=_rounded(alarm.value),
-        threshold=_rounded(alarm.threshold),
+        value=page_number(alarm.value),
+        threshold=page_number(alarm.threshold),
         detected_at_ms=alarm.detected_at_ms,
         since_ms=alarm.since_ms,
         message=alarm.message[:TEXT_LENGTH_MAX],
@@ -581,11 +581,6 @@ def _promotion(arm: Arm, change: ModelChanged) -> Promotion:
         reason=change.reason[:TEXT_LENGTH_MAX],
         request_id=change.request_id,
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    """Round to six digits, so that the page can round again correctly; None if it is not a finite number."""
-    return round(value, 6) if value is not None and math.isfinite(value) else None
 
 
 def _evidence(drift: FeatureDrift | None) -> float | None:
