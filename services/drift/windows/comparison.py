@@ -77,7 +77,7 @@ def compare(
     psi = float(by_bin.sum())
     threshold = thresholds.psi + statistics.expected_index(*effective)
     distance, shape_p_value = _numeric(*effective) if counted.numeric else _categorical(*effective)
-    rises = _rises(counted, is_compared=bool(reference.any()))
+    rises = _rises(counted, is_compared=is_compared)
     p_value = min(1.0, 2 * min(shape_p_value, len(rises) * min(each.p_value for each in rises)))
     drifted_in = _risen(rises, thresholds)
     if psi > threshold and p_value < thresholds.p_value:
