@@ -90,22 +90,32 @@ def _core(lengths: Sequence[int]) -> Iterator[tuple[str, Figures]]:
         )
 
 
+def _slices(pool: list[tuple[list[Any], float]]) -> Iterator[tuple[int, int, list[Message]]]:
+    """Yield slices of encoded predictions: number of the first row, end of their event times, and records."""
+    for begin in range(0, PART_ROWS, SLICE_ROWS):
+        made = _predictions(pool, begin, SLICE_ROWS)
+        yield (
+            begin,
+            made[-1].event_time_ms + 1,
+            [
+                Message(each.source_offset, records.encode(each), timestamp=each.event_time_ms)
+                for each in made
+            ],
+        )
+
+
 def _parts() -> dict[str, Figures]:
     declared, pool = _declaration(), _pool()
     engine = Engine(declared, starting_state(declared, 1, 1))
     engine.add_model(_promoted())
     decoder = PredictionDecoder("bench", declared, engine)
     decoding = evaluating = 0.0
-    for begin in range(0, PART_ROWS, SLICE_ROWS):
-        made = _predictions(pool, begin, SLICE_ROWS)
-        raw = [
-            Message(each.source_offset, records.encode(each), timestamp=each.event_time_ms) for each in made
-        ]
+    for begin, end_ms, raw in _slices(pool):
         started = time.process_time()
         decoder.take_predictions(raw, codec.LATEST_MS)
         decoding += time.process_time() - started
         started = time.process_time()
-        engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, made[-1].event_time_ms + 1)
+        engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, end_ms)
         engine.advance()
         evaluating += time.process_time() - started
     return {
@@ -122,14 +132,10 @@ def _sampled(share: float) -> Figures:
     sample = RowSample(share) if share < 1 else None
     decoder = PredictionDecoder("bench", declared, engine, sample=sample)
     seconds = 0.0
-    for begin in range(0, PART_ROWS, SLICE_ROWS):
-        made = _predictions(pool, begin, SLICE_ROWS)
-        raw = [
-            Message(each.source_offset, records.encode(each), timestamp=each.event_time_ms) for each in made
-        ]
+    for begin, end_ms, raw in _slices(pool):
         started = time.process_time()
         decoder.take_predictions(raw, codec.LATEST_MS)
-        engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, made[-1].event_time_ms + 1)
+        engine.inputs.add_heartbeat(PartitionKey(LABEL, 0), begin, end_ms)
         engine.advance()
         seconds += time.process_time() - started
     return {"rows_per_second": PART_ROWS / seconds}
