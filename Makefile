@@ -9,6 +9,9 @@ export PYTHONDONTWRITEBYTECODE :=
 # after file. With `-x` all stop after the first failure.
 ALL_TESTS := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
+# All but `pipelines`: those tools run Driftline's commands from an environment of their own.
+EXTRAS := dev embedded explain ray registry tracing training
+
 .DEFAULT_GOAL := help
 
 $(READY): requirements.lock pyproject.toml
@@ -48,7 +51,7 @@ setup: $(READY)  ## Only install
 
 lock:  ## Pin all packages again from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --all-extras pyproject.toml --output-file requirements.lock
+	  $(addprefix --extra ,$(EXTRAS)) pyproject.toml --output-file requirements.lock
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

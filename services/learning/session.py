@@ -31,7 +31,7 @@ from services.runtime import (
     schema_registry_client,
     topic_identity,
 )
-from services.runtime.declaration import ModelDeclaration, learning
+from services.runtime.declaration import ModelDeclaration, learning_models
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.event_clock import EventClock
 from services.runtime.kafka_outbox import Outbox
@@ -153,7 +153,7 @@ def opened(
         ownership = model_ownership.join(settings, "learning", topics.LEARNING_STATE)
         stack.callback(ownership.close)
         opener = LearningModelOpener(settings, quarantine, outbox, ownership, announcer)
-        models = GuardedModels(folder, quarantine, opener, reader, ownership, learning)
+        models = GuardedModels(folder, quarantine, opener, reader, ownership, learning_models)
         stack.callback(models.close)
         models.refresh()
         yield LearningSession(outbox, client, models, reader, announcer, DefinitionWatch(settings))

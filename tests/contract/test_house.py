@@ -205,10 +205,15 @@ TESTED_ELSEWHERE = {
 """Modules whose tests need a server or a library's private parts: their test file has their name there."""
 
 
+TESTED_AS_ONE = ("services.runtime.declaration", "streams.records")
+"""Packages whose modules are imported through the package: one test file has the package's name."""
+
+
 def own_test_file(module: str) -> Path:
     """Return where the tests of a module are: tests/unit mirrors services/ and streams/."""
     if module in TESTED_ELSEWHERE:
         return ROOT / TESTED_ELSEWHERE[module]
+    module = next((package for package in TESTED_AS_ONE if module.startswith(f"{package}.")), module)
     parts = module.removeprefix("services.").split(".")
     return ROOT.joinpath("tests", "unit", *parts[:-1], f"test_{parts[-1]}.py")
 

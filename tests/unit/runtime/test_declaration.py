@@ -249,7 +249,7 @@ def test_an_unknown_kind_of_alert_is_refused_with_those_that_are_known() -> None
 def test_models_that_learn_are_selected_in_their_order() -> None:
     learns = declared(document(learning={}))
     models = {"b": learns, "a": declared(document()), "c": learns}
-    assert list(declaration.learning(models)) == ["b", "c"]
+    assert list(declaration.learning_models(models)) == ["b", "c"]
 
 
 def test_bounds_of_latency_are_those_of_the_histogram():

@@ -1,0 +1,121 @@
+"""The topics of requests and labels, with their schemas."""
+
+import dataclasses
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from services.runtime.declaration.strict import HOUR_MS, Strict
+from streams import codec, schemas
+
+
+def _schema(columns: Any) -> Any:
+    """Convert ``{name: "type?"}`` to fields; pydantic reports a ValueError at the schema's position."""
+    if not isinstance(columns, dict):
+        return columns
+    fields = []
+    for name, kind in columns.items():
+        text = str(kind)
+        try:
+            fields.append(
+                codec.Field(str(name), codec.FieldType(text.removesuffix("?")), nullable=text.endswith("?"))
+            )
+        except ValueError:
+            known = ", ".join(codec.FieldType)
+            raise ValueError(
+                f"field {name!r} has the type {text!r}; known are {known}, each with ? for nullable"
+            ) from None
+    return tuple(fields)
+
+
+Schema = Annotated[tuple[codec.Field, ...], BeforeValidator(_schema)]
+
+
+def _topic_name(name: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise ValueError(
+            f"{name!r} is not a valid topic name: Kafka accepts 1 to 249 letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+TopicName = Annotated[str, AfterValidator(_topic_name)]
+
+
+class ApplicationTopic(Strict):
+    """A topic of an application, and the schema of its records."""
+
+    topic: TopicName
+    id: str
+    event_time: str
+    fields: Schema = Field(alias="schema")
+    encoding: schemas.Encoding = schemas.Encoding.JSON
+    """Encoding of the values; all but json need a schema registry."""
+
+    @property
+    def bounded_fields(self) -> tuple[codec.Field, ...]:
+        """The declared fields as decoders check them: the id has a maximum length."""
+        longest = codec.ID_CHARACTERS_MAX
+        return tuple(
+            dataclasses.replace(field, characters_max=longest) if field.name == self.id else field
+            for field in self.fields
+        )
+
+    def decoder(self, ranges: codec.Ranges | None = None) -> codec.EventDecoder:
+        """Return a decoder of JSON, which HTTP requests have, for the declared schema."""
+        return codec.EventDecoder(self.bounded_fields, ranges)
+
+    def wire_decoder(
+        self, registry: schemas.SchemaRegistry | None, ranges: codec.Ranges | None = None
+    ) -> codec.EventDecoder:
+        """Return a decoder of the topic's records; raise `SchemaError` if a schema registry is missing."""
+        return schemas.decoder_of(self.topic, self.bounded_fields, self.encoding, registry, ranges)
+
+    def wire_encoder(self, registry: schemas.SchemaRegistry | None) -> schemas.Encoder | None:
+        """Return an encoder of the topic's records; None if they are plain JSON."""
+        if self.encoding is schemas.Encoding.JSON or registry is None:
+            return None
+        return schemas.Encoder(self.encoding, registry, schemas.subject_of(self.topic))
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> Self:
+        types = {field.name: field for field in self.fields}
+        for name, wanted in ((self.id, codec.FieldType.STRING), (self.event_time, codec.FieldType.TIMESTAMP)):
+            field = types.get(name)
+            if field is None or field.type is not wanted or field.nullable:
+                raise ValueError(f"the schema must declare {name!r} with the type {wanted}, not nullable")
+        return self
+
+
+class RequestTopic(ApplicationTopic):
+    """The topic of the requests."""
+
+    key: str = ""
+    """The field whose value assigns a request to an arm; default: the id."""
+
+    @property
+    def routing_key(self) -> str:
+        """The field whose value assigns a request to an arm."""
+        return self.key or self.id
+
+    @model_validator(mode="after")
+    def _check_key(self) -> Self:
+        if self.routing_key not in {field.name for field in self.fields}:
+            raise ValueError(f"key names {self.key!r}, which is not a field of the schema")
+        return self
+
+
+class LabelTopic(ApplicationTopic):
+    """The topic of the labels."""
+
+    value: str
+    positive_above: float | None = None
+    """Binary: the label is 1 if the value is above this one."""
+    horizon_hours: float = Field(gt=0)
+    """Maximum event time from the request to its label; later labels count as orphans."""
+
+    @property
+    def horizon_ms(self) -> int:
+        """The horizon in milliseconds."""
+        return round(self.horizon_hours * HOUR_MS)

@@ -1,0 +1,160 @@
+"""The content of one model.yaml, and the checks that concern several sections."""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from services.runtime.declaration.alerts import Alerts
+from services.runtime.declaration.application_topics import LabelTopic, RequestTopic
+from services.runtime.declaration.business import Business
+from services.runtime.declaration.features import Features
+from services.runtime.declaration.learning import Learning
+from services.runtime.declaration.limits import Limits
+from services.runtime.declaration.monitoring import Monitoring
+from services.runtime.declaration.objectives import Slo
+from services.runtime.declaration.retraining import Gates, Retraining
+from services.runtime.declaration.rollout import Rollout
+from services.runtime.declaration.strict import Strict
+from streams import codec
+
+MULTICLASS_MIN = 3
+_NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
+_LABEL_TYPES = {
+    "binary": _NUMBERS,
+    "regression": _NUMBERS,
+    "multiclass": (codec.FieldType.STRING, *_NUMBERS),
+}
+"""The types that the value of a label may have, by task."""
+
+
+class ModelDeclaration(Strict):
+    """The content of one model.yaml."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    owner: str
+    team: str = Field("", pattern=r"^[a-z0-9_-]*$")
+    """The team whose tokens may request predictions; trusted teams may use models with code, see the
+    settings."""
+    task: Literal["binary", "multiclass", "regression"]
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Binary: the score from which the prediction is 1."""
+    classes: tuple[str, ...] = ()
+    """Multiclass: the classes of predictions and labels, in the order of the model's probabilities."""
+    request: RequestTopic
+    features: Features
+    label: LabelTopic
+    monitoring: Monitoring = Monitoring()
+    business: Business | None = None
+    """None: no costs are declared."""
+    retraining: Retraining = Retraining()
+    gates: Gates | None = None
+    """None: the model is not retrained here."""
+    learning: Learning | None = None
+    """None: the model does not learn online."""
+    rollout: Rollout = Rollout()
+    limits: Limits = Limits()
+    alerts: Alerts = Alerts()
+    slo: Slo = Slo()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the label, in the order of their indices; empty for a regression."""
+        return ("0", "1") if self.task == "binary" else self.classes
+
+    @property
+    def is_retrained(self) -> bool:
+        """Whether drift may request a retraining."""
+        return self.gates is not None
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        if self.task == "binary" and self.label.positive_above is None:
+            raise ValueError("a binary model needs label.positive_above")
+        if (self.task == "multiclass") != (len(self.classes) >= MULTICLASS_MIN):
+            raise ValueError(
+                f"classes: a multiclass model needs {MULTICLASS_MIN} or more, other tasks must not have any"
+            )
+        if self.task != "binary" and self.gates is not None:
+            raise ValueError("gates: only binary models can be retrained")
+        if self.learning is not None and self.gates is not None:
+            raise ValueError(
+                "learning: a model either learns online or is retrained; remove learning or gates"
+            )
+        if self.task == "regression" and self.slo.accuracy is not None:
+            raise ValueError("slo.accuracy: not measured for a regression; use the alarm on its loss")
+        if self.learning is not None and self.task == "multiclass":
+            raise ValueError("learning: only binary models and regressions can learn online")
+        return self
+
+    @model_validator(mode="after")
+    def _check_business(self) -> Self:
+        if self.business is None:
+            if self.retraining.harm == "cost":
+                raise ValueError("retraining.harm: cost needs a section business that declares the costs")
+            return self
+        names, rates = set(self.class_names), (self.business.over, self.business.under)
+        if not names and (self.business.costs or not any(rates)):
+            raise ValueError(
+                "business: a regression declares over and under, at least one above 0, not costs"
+            )
+        if names and any(rates):
+            raise ValueError(
+                "business: over and under are for regressions; this task declares costs by class"
+            )
+        for answer in names and {*names, *self.business.costs}:
+            if set(self.business.costs.get(answer, ())) != names or answer not in names:
+                known = ", ".join(self.class_names)
+                raise ValueError(
+                    f"business.costs: needs a cost for each pair of prediction and label, both of {known}; "
+                    f"see the prediction {answer!r}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        request = {field.name for field in self.request.fields}
+        if len(set(self.features.from_request)) < len(self.features.from_request):
+            raise ValueError("features.from_request: each field must be named once")
+        for name in self.features.from_request:
+            if name not in request:
+                raise ValueError(
+                    f"features.from_request names {name!r}, which is not a field of request.schema"
+                )
+        types = {field.name: field.type for field in self.request.fields}
+        for name, bounds in self.monitoring.quality.items():
+            if not self.features.service and name not in self.features.from_request:
+                raise ValueError(f"monitoring.quality names {name!r}, which is not a feature")
+            is_text = types.get(name) is codec.FieldType.STRING and name in self.features.from_request
+            if is_text and (bounds.min is not None or bounds.max is not None):
+                raise ValueError(f"monitoring.quality.{name}: min and max are not possible for a string")
+        self._check_fill(types)
+        return self
+
+    def _check_fill(self, types: Mapping[str, codec.FieldType]) -> None:
+        """Check the values in place of missing fields of the request; the service's are not known here."""
+        for name, value in self.features.missing.fill.items():
+            if name in self.features.from_request:
+                is_text = types[name] in (codec.FieldType.STRING, codec.FieldType.TIMESTAMP)
+                if is_text is not isinstance(value, str):
+                    raise ValueError(f"features.missing.fill.{name}: {value!r} is not a {types[name]}")
+
+    @model_validator(mode="after")
+    def _check_label(self) -> Self:
+        kinds = {field.name: field.type for field in self.label.fields}
+        kind = kinds.get(self.label.value)
+        if kind is None:
+            raise ValueError(f"label.value names {self.label.value!r}, which is not a field of label.schema")
+        if kind not in _LABEL_TYPES[self.task]:
+            known = ", ".join(_LABEL_TYPES[self.task])
+            raise ValueError(
+                f"label.value names {self.label.value!r}, a {kind}: a {self.task} model needs one of {known}"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: each must be named once")
+        return self
+
+
+def learning_models(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:
+    """Return the models that learn online."""
+    return {name: one for name, one in declarations.items() if one.learning is not None}
