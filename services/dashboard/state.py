@@ -15,25 +15,24 @@ Bounds per model: the latest 2,000 windows (5 years of days) and as many cohorts
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
-from services.dashboard.arm_windows import ArmWindow, arm_windows, page_number
+from services.dashboard.arm_windows import page_number
+from services.dashboard.drift_windows import ReferenceValues, Window, drift_window, reference_values
+from services.dashboard.item_series import Series
+from services.dashboard.prediction_cohorts import Cohort, cohort_id, prediction_cohort
 from streams.records import (
     Arm,
-    ConfidenceDrift,
     DriftAlarm,
     DriftReport,
-    FeatureDrift,
-    Figure,
     ModelChanged,
     PerformanceReport,
     RetrainingFinished,
     RetrainingRequested,
     Trigger,
-    ValueStatistics,
 )
 
 MODELS_MAX = 16
@@ -43,114 +42,14 @@ ALARMS_MAX = 1000
 RETRAININGS_MAX = 500
 PROMOTIONS_MAX = 500
 REFERENCES_MAX = 64
+REASONS_MAX = 20
+"""Maximum reasons kept of a retraining's result."""
 TEXT_LENGTH_MAX = 500
 """Maximum characters kept of a message or reason; the full text is on the topic."""
-CATEGORIES_MAX = 20
-CLASSES_MAX = 16
-"""Maximum classes of a confusion matrix."""
-EVIDENCE_MAX = 300.0
-"""-log10 of the smallest p-value that a float can distinguish from 0."""
 
 Record = (
     DriftReport | DriftAlarm | PerformanceReport | RetrainingRequested | RetrainingFinished | ModelChanged
 )
-Item = TypeVar("Item")
-
-
-class Window(msgspec.Struct, kw_only=True, frozen=True):
-    """One closed window of event time. Lists are in the order of ``features``; missing last values: null."""
-
-    window_id: str
-    version: int
-    start_ms: int
-    end_ms: int
-    predictions: int
-    labels: int
-    psi: list[float | None]
-    threshold: list[float | None]
-    statistic: list[float | None]
-    evidence: list[float | None]
-    """-log10 of the p-value, at most 300."""
-    missing_share: list[float | None]
-    values: list[list[float] | None] = []
-    """Mean, and quantiles at 0.05, 0.5 and 0.95, of numeric features; null for others."""
-    score_values: list[float] | None = None
-    """The same of the champion's scores."""
-    confidence: list[float] | None = None
-    """Mean confidence and share of low confidence in the window, then in training; null for a regression."""
-    drifted: list[int]
-    """Indexes of the features that count as drifted."""
-    new_categories: dict[str, list[str]]
-    score_psi: float | None
-    score_threshold: float | None
-    score_drifted: bool
-    """Whether the scores drifted, or the predicted classes of a multiclass model."""
-    has_reference: bool | None
-    log_loss: float | None
-    absolute_error: float | None
-    """Only for regressions, which have no log loss."""
-    accuracy: float | None
-    reference_log_loss: float | None
-    shadow_log_loss: dict[str, float]
-    labels_joined_total: int
-    labels_orphaned_total: int
-    labels_duplicate_total: int
-    predictions_unlabelled_total: int
-    labels_corrected_total: int = 0
-    predictions_asked_again_total: int = 0
-    arms: list[ArmWindow] = []
-    alarms_active: int | None = None
-    """Number of alarms that are active at the end; null in reports of older versions."""
-    revision: int = 0
-    """Above 0 if the window was reported again because of late records."""
-
-
-class Cohort(msgspec.Struct, kw_only=True, frozen=True):
-    """Performance of the predictions of one window, by the loss, in the latest revision."""
-
-    cohort_id: str
-    version: int
-    start_ms: int
-    end_ms: int
-    revision: int
-    state: Literal["provisional", "mature", "complete"]
-    predictions: int
-    labels: int
-    maturity: float | None
-    measure: str
-    realised: float | None
-    low: float | None
-    high: float | None
-    estimated: float | None
-    running: float | None
-    running_low: float | None
-    running_high: float | None
-    cost: float | None
-    """Mean cost of a prediction, as the next two: of the reference, and of the previous champion."""
-    cost_reference: float | None = None
-    cost_before: float | None = None
-    unit: str
-    """Unit of the cost."""
-    precision: float | None = None
-    """At the declared threshold, or the mean over the classes, as the next two."""
-    recall: float | None = None
-    f1: float | None = None
-    threshold: float | None = None
-    """Binary: the declared one. The next three are as in `PerformanceReport` and `SegmentPerformance`."""
-    thresholds: list[float] = []
-    positives: list[int] = []
-    negatives: list[int] = []
-    classes: list[str] = []
-    """Multiclass, as the next one; empty for more than 16 classes."""
-    confusion: list[list[int]] = []
-
-
-class ReferenceValues(msgspec.Struct, kw_only=True, frozen=True):
-    """The numbers with which a version was trained, as ``values`` and ``score_values`` of a window."""
-
-    version: int
-    values: list[list[float] | None]
-    score_values: list[float] | None
 
 
 class Alarm(msgspec.Struct, kw_only=True, frozen=True):
@@ -212,46 +111,6 @@ class ModelChanges(msgspec.Struct, kw_only=True, frozen=True):
     retrainings: list[RetrainingEntry]
     promotions: list[Promotion]
     references: list[ReferenceValues] = []
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Entry(Generic[Item]):
-    at_ms: int
-    revision: int
-    item: Item
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Series(Generic[Item]):
-    """The latest ``limit`` items by event time, each under its id. Immutable."""
-
-    limit: int
-    entries: Mapping[str, _Entry[Item]] = dataclasses.field(default_factory=dict)
-    evicted: tuple[int, str] | None = None
-    """The latest (time, id) that was dropped; nothing up to it is added again."""
-
-    def get(self, key: str) -> Item | None:
-        """Return the item under an id."""
-        entry = self.entries.get(key)
-        return None if entry is None else entry.item
-
-    def put(self, key: str, at_ms: int, item: Item, revision: int) -> "Series[Item]":
-        """Return the series with this item; the same object if nothing changes."""
-        if self.get(key) == item or (self.evicted is not None and (at_ms, key) <= self.evicted):
-            return self
-        entries = {**self.entries, key: _Entry(at_ms, revision, item)}
-        if len(entries) <= self.limit:
-            return Series(self.limit, entries, self.evicted)
-        oldest = min((entry.at_ms, name) for name, entry in entries.items())
-        del entries[oldest[1]]
-        return Series(self.limit, entries, oldest)
-
-    def since(self, revision: int) -> list[Item]:
-        """Return the items that changed after a revision, in the order of event time."""
-        changed = [
-            (entry.at_ms, key, entry) for key, entry in self.entries.items() if entry.revision > revision
-        ]
-        return [entry.item for _, _, entry in sorted(changed, key=lambda row: row[:2])]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -330,7 +189,7 @@ def _changes(model: ModelState, revision: int) -> ModelChanges:
 def _with_report(model: ModelState, report: DriftReport, revision: int) -> ModelState:
     names = dict.fromkeys((*model.features, *(drift.feature for drift in report.features)))
     features = tuple(names)[:FEATURES_MAX]
-    window = _window(report, features)
+    window = drift_window(report, features)
     known = model.windows.get(report.report_id)
     if known is not None and known.revision > window.revision:
         return model
@@ -365,140 +224,21 @@ def _with_reference(
     references: Series[ReferenceValues], report: DriftReport, features: tuple[str, ...], revision: int
 ) -> Series[ReferenceValues]:
     """Add the reference of a version with its first report; it stays the same."""
-    known = {drift.feature: _values(drift.reference_values) for drift in report.features}
-    item = ReferenceValues(
-        version=report.version,
-        values=[known.get(name) for name in features],
-        score_values=_values(report.score.reference_values if report.score else None),
-    )
-    if not any(item.values) and item.score_values is None:
+    item = reference_values(report, features)
+    if item is None:
         return references
     return references.put(str(report.version), report.version, item, revision)
 
 
-def _window(report: DriftReport, features: tuple[str, ...]) -> Window:
-    by_name = {drift.feature: drift for drift in report.features}
-    rows = [by_name.get(name) for name in features]
-    while rows and rows[-1] is None:  # a window must not depend on features first seen after it
-        rows.pop()
-    return Window(
-        window_id=report.report_id,
-        version=report.version,
-        start_ms=report.window_start_ms,
-        end_ms=report.window_end_ms,
-        predictions=report.predictions,
-        labels=report.labels,
-        psi=_effects(rows),
-        threshold=_column(rows, "threshold"),
-        statistic=_column(rows, "statistic"),
-        evidence=[_evidence(row) for row in rows],
-        missing_share=_column(rows, "missing_share"),
-        values=[_values(row.values) if row is not None else None for row in rows],
-        score_values=_values(report.score.values if report.score else None),
-        confidence=_confidence(report.confidence),
-        drifted=[index for index, row in enumerate(rows) if row is not None and row.drifted],
-        new_categories={
-            drift.feature: drift.new_categories[:CATEGORIES_MAX]
-            for drift in report.features
-            if drift.new_categories and drift.feature in features
-        },
-        score_psi=page_number(report.score_psi),
-        score_threshold=page_number(report.score.threshold if report.score else None),
-        score_drifted=any(each is not None and each.drifted for each in (report.score, report.prediction)),
-        has_reference=report.has_reference,
-        log_loss=page_number(report.log_loss),
-        absolute_error=page_number(report.measures.get("absolute_error")),
-        accuracy=page_number(report.accuracy),
-        reference_log_loss=page_number(report.reference_log_loss),
-        shadow_log_loss={
-            arm: rounded
-            for arm, loss in (report.shadow_losses or report.shadow_log_loss).items()
-            if (rounded := page_number(loss)) is not None
-        },
-        labels_joined_total=report.labels_joined_total,
-        labels_orphaned_total=report.labels_orphaned_total,
-        labels_duplicate_total=report.labels_duplicate_total,
-        predictions_unlabelled_total=report.predictions_unlabelled_total,
-        labels_corrected_total=report.labels_corrected_total,
-        predictions_asked_again_total=report.predictions_asked_again_total,
-        arms=arm_windows(report),
-        alarms_active=None if report.alarms_standing is None else len(report.alarms_standing),
-        revision=report.revision,
-    )
-
-
-def _values(found: ValueStatistics | None) -> list[float] | None:
-    """Return mean, and quantiles at 0.05, 0.5 and 0.95; None without quantiles."""
-    if found is None or not found.quantiles:
-        return None
-    return [found.mean, *found.quantiles[::2]]
-
-
-def _confidence(found: ConfidenceDrift | None) -> list[float] | None:
-    if found is None or found.low_share is None or found.reference_low_share is None:
-        return None
-    shown = found.mean, found.low_share, found.reference_mean, found.reference_low_share
-    return [round(each, 4) for each in shown]
-
-
 def _with_performance(model: ModelState, report: PerformanceReport, revision: int) -> ModelState:
     """Keep the latest revision of the performance of a window's predictions."""
-    key = f"{report.version}:{report.window_start_ms}"
+    key = cohort_id(report)
     known = model.cohorts.get(key)
     if not report.segments or (known is not None and known.revision > report.revision):
         return model
-    figures = {figure.measure: figure for figure in report.segments[0].figures}
-    loss, cost = report.segments[0].figures[0], figures.get("cost")
-    item = Cohort(
-        cohort_id=key,
-        version=report.version,
-        start_ms=report.window_start_ms,
-        end_ms=report.window_end_ms,
-        revision=report.revision,
-        state=report.state,
-        predictions=report.predictions,
-        labels=report.labels,
-        maturity=page_number(report.maturity),
-        measure=loss.measure,
-        realised=page_number(loss.realised),
-        low=page_number(loss.low),
-        high=page_number(loss.high),
-        estimated=page_number(loss.estimated),
-        running=page_number(loss.running),
-        running_low=page_number(loss.running_low),
-        running_high=page_number(loss.running_high),
-        cost=page_number(cost.realised) if cost else None,
-        cost_reference=page_number(report.cost.reference) if report.cost else None,
-        cost_before=page_number(report.cost.before) if report.cost else None,
-        unit=report.unit,
-        **_outcomes(report, figures),
-    )
+    item = prediction_cohort(report)
     cohorts = model.cohorts.put(key, report.window_end_ms, item, revision)
     return dataclasses.replace(model, cohorts=cohorts)
-
-
-def _outcomes(report: PerformanceReport, figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """Return the fields of a cohort about precision and recall."""
-    whole, macro = report.segments[0], "macro_" if report.classes else ""
-    found: dict[str, Any] = {
-        name: page_number(figures[macro + name].realised)
-        for name in ("precision", "recall", "f1")
-        if macro + name in figures
-    }
-    if whole.positives:
-        found |= {name: getattr(report, name) for name in ("threshold", "thresholds")}
-        found |= {name: getattr(whole, name) for name in ("positives", "negatives")}
-    if whole.confusion and len(report.classes) <= CLASSES_MAX:
-        found |= {"classes": report.classes, "confusion": whole.confusion}
-    return found
-
-
-def _column(rows: Sequence[FeatureDrift | None], name: str) -> list[float | None]:
-    return [None if row is None else page_number(getattr(row, name)) for row in rows]
-
-
-def _effects(rows: Sequence[FeatureDrift | None]) -> list[float | None]:
-    return [None if row is None or not row.compared else page_number(row.psi) for row in rows]
 
 
 def _with_alarm(model: ModelState, alarm: DriftAlarm, revision: int) -> ModelState:
@@ -539,7 +279,7 @@ def _with_result(model: ModelState, finished: RetrainingFinished, revision: int)
         model.retrainings.get(finished.request_id) or asked,
         result=finished.result,
         version=finished.version,
-        reasons=[reason[:TEXT_LENGTH_MAX] for reason in finished.reasons[:CATEGORIES_MAX]],
+        reasons=[reason[:TEXT_LENGTH_MAX] for reason in finished.reasons[:REASONS_MAX]],
         metrics={name: value for name, value in finished.metrics.items() if math.isfinite(value)},
         rows=finished.rows,
         duration_seconds=finished.duration_seconds,
@@ -581,9 +321,3 @@ def _promotion(arm: Arm, change: ModelChanged) -> Promotion:
         reason=change.reason[:TEXT_LENGTH_MAX],
         request_id=change.request_id,
     )
-
-
-def _evidence(drift: FeatureDrift | None) -> float | None:
-    if drift is None or not 0 <= drift.p_value <= 1:
-        return None
-    return round(min(EVIDENCE_MAX, -math.log10(drift.p_value)), 1) if drift.p_value else EVIDENCE_MAX

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.dashboard import state
+from services.dashboard.drift_windows import drift_window
 from services.drift.binning.binning import PredictionRows
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
@@ -55,7 +55,7 @@ def test_all_say_the_same(rows, missing, new, shift, effect, seed):
     drifted = {each.feature for each in report.features if each.drifted}
 
     assert all(each.drifted == bool(each.drifted_in) for each in report.features)
-    in_dashboard = state._window(report, tuple(each.feature for each in report.features))
+    in_dashboard = drift_window(report, tuple(each.feature for each in report.features))
     assert {report.features[index].feature for index in in_dashboard.drifted} == drifted
     assert report.score is not None
     assert in_dashboard.score_drifted == report.score.drifted

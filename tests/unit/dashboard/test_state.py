@@ -1,6 +1,6 @@
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,47 +13,12 @@ from streams.records import (
     ConfidenceDrift,
     DriftAlarm,
     DriftReport,
-    FeatureDrift,
-    Figure,
     ModelChanged,
-    PerformanceReport,
     RetrainingFinished,
     RetrainingRequested,
-    SegmentPerformance,
     ValueStatistics,
 )
-
-DAY_MS = 86_400_000
-
-
-def report(
-    day: int = 1, features: Sequence[str] = ("temp",), model: str = "m", **changes: Any
-) -> DriftReport:
-    drifts = [
-        FeatureDrift(
-            feature=name,
-            psi=0.1 * day,
-            statistic=0.2,
-            p_value=0.001,
-            threshold=0.25,
-            drifted=day > 2,
-            missing_share=0.0,
-        )
-        for name in features
-    ]
-    fields: dict[str, Any] = {
-        "report_id": f"{model}:{day}",
-        "model": model,
-        "version": 1,
-        "window_start_ms": day * DAY_MS,
-        "window_end_ms": (day + 1) * DAY_MS,
-        "predictions": 900,
-        "labels": 850,
-        "features": drifts,
-        "log_loss": 0.5,
-        "shadow_log_loss": {"frozen": 0.52},
-    }
-    return DriftReport(**(fields | changes))
+from tests.unit.dashboard.reports import DAY_MS, performance, report
 
 
 def alarm(number: int = 1, **changes: Any) -> DriftAlarm:
@@ -229,58 +194,9 @@ def test_models_and_features_beyond_the_bounds_are_left_out_and_counted(monkeypa
     assert model.windows[0].psi == [0.1, 0.1]
 
 
-def test_numbers_that_are_none_become_null():
-    bad = FeatureDrift(
-        feature="x",
-        psi=math.nan,
-        statistic=math.inf,
-        p_value=0.0,
-        threshold=0.25,
-        drifted=False,
-        missing_share=0.5,
-    )
-    model = everything(
-        read(
-            [
-                report(features=[]),
-                msgspec.structs.replace(report(2, log_loss=math.nan), features=[bad]),
-                finished(),
-            ]
-        )
-    )["m"]
-    window = model.windows[1]
-    assert (window.psi, window.statistic, window.evidence, window.log_loss) == ([None], [None], [300.0], None)
-    assert model.retrainings[0].metrics == {"log_loss": 0.48}
-    assert b"NaN" not in msgspec.json.encode(model)
-
-
 def test_long_messages_are_cut():
     item = everything(read([alarm(message="x" * 10_000)]))["m"].alarms[0]
     assert len(item.message) == state.TEXT_LENGTH_MAX
-
-
-def performance(
-    revision: int, realised: float, ripeness: Literal["provisional", "mature"]
-) -> PerformanceReport:
-    figures = [
-        Figure(measure="absolute_error", realised=realised, estimated=12.5, running_low=math.nan),
-        Figure(measure="cost", realised=3.0),
-    ]
-    return PerformanceReport(
-        report_id="m-performance-1-0-10",
-        model="m",
-        version=1,
-        window_start_ms=0,
-        window_end_ms=10,
-        as_of_ms=10 + revision,
-        revision=revision,
-        state=ripeness,
-        predictions=9,
-        labels=5,
-        maturity=0.7,
-        segments=[SegmentPerformance(segment="", predictions=9, labels=5, figures=figures)],
-        unit="EUR",
-    )
 
 
 def test_a_window_holds_values_and_a_version_those_of_its_training_once() -> None:
@@ -302,27 +218,6 @@ def test_a_window_holds_values_and_a_version_those_of_its_training_once() -> Non
     assert found.windows[0].confidence == [0.8, 0.1, 0.7, 0.2]
     assert [each.values for each in found.references] == [[None, [1.0, 0.1, 0.3, 0.5]]]
     assert state.changes_since(second, first.revision)["m"].references == []
-
-
-def test_a_cohort_holds_its_counts_by_threshold_and_only_small_matrices() -> None:
-    def cohort(report: PerformanceReport) -> state.Cohort:
-        return state.changes_since(state.reduce(state.DashboardState(), report), 0)["m"].cohorts[0]
-
-    made = performance(1, 2.0, "mature")
-    recall = Figure(measure="recall", realised=0.75)
-    whole = msgspec.structs.replace(
-        made.segments[0], positives=[1, 3], negatives=[5, 0], figures=[*made.segments[0].figures, recall]
-    )
-    binary = cohort(msgspec.structs.replace(made, segments=[whole], threshold=0.5, thresholds=[0.5]))
-    assert (binary.threshold, binary.thresholds) == (0.5, [0.5])
-    assert (binary.positives, binary.negatives) == ([1, 3], [5, 0])
-    assert (binary.recall, binary.precision) == (0.75, None)
-    for size, shown in ((16, 16), (17, 0)):
-        matrix = [[0] * size] * size
-        figures = [*made.segments[0].figures, Figure(measure="macro_f1", realised=0.5)]
-        whole = msgspec.structs.replace(made.segments[0], confusion=matrix, figures=figures)
-        found = cohort(msgspec.structs.replace(made, segments=[whole], classes=["c"] * size))
-        assert (len(found.confusion), len(found.classes), found.f1) == (shown, shown, 0.5)
 
 
 def test_of_what_is_said_of_a_windows_predictions_the_highest_revision_stays() -> None:
@@ -360,8 +255,7 @@ def test_a_window_reported_late_ends_no_alarm_that_began_after_it():
     assert state.changes_since(current, 0)["m"].alarms[0].ended_ms is None
 
 
-def test_a_feature_that_is_not_compared_has_no_effect():
-    shown = report(1, ("a", "b"))
-    lacking = msgspec.structs.replace(shown.features[0], psi=0.0, compared=False)
-    model = everything(read([msgspec.structs.replace(shown, features=[lacking, shown.features[1]])]))["m"]
-    assert model.windows[0].psi == [None, 0.1]
+def test_a_metric_that_is_no_number_is_left_out_of_a_retraining() -> None:
+    model = everything(read([finished()]))["m"]
+    assert model.retrainings[0].metrics == {"log_loss": 0.48}
+    assert b"NaN" not in msgspec.json.encode(model)
