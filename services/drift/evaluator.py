@@ -7,7 +7,7 @@ import msgspec
 
 from services.drift.alarms import ActiveAlarms, Detected, SubjectAlarms, quality_alarms
 from services.drift.binning.binning import PredictionRows
-from services.drift.detectors.watchers import WatcherState
+from services.drift.detectors.watcher import WatcherState
 from services.drift.loss_alarms import LossAlarms, LossAlarmsState
 from services.drift.performance.harm_evidence import CohortLosses
 from services.drift.performance.label_counts import LabelCountsState

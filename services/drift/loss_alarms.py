@@ -7,8 +7,8 @@ import msgspec
 
 from services.drift import alarm_texts
 from services.drift.alarms import AlarmContent, Detected, alarm_of, alarm_of_change
+from services.drift.detectors.loss_watchers import LossWatchers
 from services.drift.detectors.protocol import DetectedChange
-from services.drift.detectors.watchers import LossWatchers
 from services.drift.performance.harm_evidence import CohortLosses, Harm, HarmEvidence
 from services.drift.performance.label_counts import LabelCounts, LabelCountsState
 from services.drift.performance.loss_baseline import LossBaseline

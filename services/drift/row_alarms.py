@@ -8,7 +8,8 @@ from services.drift import alarm_texts
 from services.drift.alarms import E_DETECTOR, AlarmContent, AlarmKind, Detected, alarm_of_change
 from services.drift.binning.binning import BinnedRows, PredictionRows
 from services.drift.detectors.protocol import DetectedChange
-from services.drift.detectors.watchers import ChangeSubject, ObservedChange, Watchers, WatcherState
+from services.drift.detectors.watcher import WatcherState
+from services.drift.detectors.watchers import ChangeSubject, ObservedChange, Watchers
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow
 from services.monitoring.segments import SegmentMatcher

@@ -8,7 +8,7 @@ import pytest
 
 from services.drift.binning.bin_counts import FeatureBinner
 from services.drift.detectors.standing_changes import Recovery
-from services.drift.detectors.watchers import WatchedChange, Watcher, WatcherState
+from services.drift.detectors.watcher import WatchedChange, Watcher, WatcherState
 from services.monitoring.value_kinds import kinds_of
 from streams.records import FeatureReference
 
