@@ -17,7 +17,8 @@ from bench import report
 from bench.report import Figures
 from services.drift import evaluator
 from services.drift.binning.binning import PredictionRows
-from services.drift.engine import Engine, starting_state
+from services.drift.drift_state import starting_state
+from services.drift.engine import Engine
 from services.drift.evaluator import Evaluator
 from services.drift.monitored_model import SNAPSHOTS
 from services.drift.references import References

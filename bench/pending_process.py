@@ -26,7 +26,7 @@ from kafka import TopicPartition
 from bench import processes, report
 from bench.report import Figures
 from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, send
-from services.drift.engine import DriftState
+from services.drift.drift_state import DriftState
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring import pending_restore
 from services.monitoring.pending_disk import PendingDisk

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.monitoring import generators
-from services.drift.engine import DriftOutputs, Engine, starting_state
+from services.drift.drift_state import starting_state
+from services.drift.engine import DriftOutputs, Engine
 from services.monitoring import reference
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams import records

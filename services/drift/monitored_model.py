@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from services.drift.drift_metrics import DriftMetrics
-from services.drift.engine import DriftOutputs, DriftState, Engine
+from services.drift.drift_state import DriftState
+from services.drift.engine import DriftOutputs, Engine
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.prediction_decoder import DecoderFor
 from services.monitoring.prediction_source import WatermarkPublisher, direct_source

@@ -13,7 +13,8 @@ import structlog
 from kafka import KafkaConsumer
 
 from services.drift.control_topics import ControlTopics
-from services.drift.engine import DriftOutputs, DriftState, starting_state
+from services.drift.drift_state import DriftState, starting_state
+from services.drift.engine import DriftOutputs
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.model_registry import large_references
 from services.monitoring import pending_restore, prediction_source

@@ -13,7 +13,8 @@ from services.drift.evaluator import EvaluatorState
 from services.drift.performance.cost_totals import CostTotalsState
 from services.drift.performance.label_counts import LabelCounts
 from services.drift.performance.performance import PerformanceState, PerformanceTracker
-from services.drift.windows.arm_sums import ArmSumsState, MeasureSums
+from services.drift.windows.arm_sums import ArmSumsState
+from services.drift.windows.measure_sums import MeasureSums
 from services.drift.windows.window import DriftWindowState
 from services.monitoring.model_metrics import COST, Measures
 from services.monitoring.pending_predictions import PendingPrediction

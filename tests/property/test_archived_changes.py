@@ -19,7 +19,8 @@ import pytest
 from services.archive import row_schemas
 from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord, Table
-from services.drift.engine import Engine, starting_state
+from services.drift.drift_state import starting_state
+from services.drift.engine import Engine
 from services.feature_store.plan import ServicePlan
 from services.feature_store.served_features import ServedFeatures
 from services.model_registry import model_inputs

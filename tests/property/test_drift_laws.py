@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from services.drift.binning import statistics
 from services.drift.binning.bin_counts import BinCounts
-from services.drift.engine import Engine, starting_state
+from services.drift.drift_state import starting_state
+from services.drift.engine import Engine
 from services.drift.monitored_model import SNAPSHOTS
 from streams import records
 from streams.repeats import RepeatFilter

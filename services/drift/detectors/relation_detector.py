@@ -1,47 +1,35 @@
 """Detects changes in the rank correlations of features; the features themselves may be unchanged. Pure.
 
 For each pair of features, bets are made that the rank correlation of the latest rows differs from that of all
-known rows: those of the reference and those since. With n latest and N known rows, the difference d has the
-variance ``v = s^2 (1 / n + 1 / N)``, where s^2 is the variance of the products. Differences of later rows
-from all earlier ones are uncorrelated with it, so the sampling error of a finite reference is part of v and
-is not counted again. Products are bounded by b, and for such sums (Bernstein's inequality; Boucheron, Lugosi
-and Massart, "Concentration Inequalities", 2013, theorem 2.10)
+known rows: those of the reference and those since. `correlation_differences` bounds a difference d by its
+variance v and by c, the largest effect of one row. Differences of later rows from all earlier ones are
+uncorrelated with d, so the sampling error of a finite reference is part of v and is not counted again.
 
-    E exp(l d) <= exp(l^2 v / (2 (1 - c l)))   with c = b (1 / n) / 3.
-
-So each bet on a difference wins ``exp(l d - l^2 v / (2 (1 - c l)))``, with a mean of at most 1 while nothing
+A bet on a difference wins ``exp(l d - l^2 v / (2 (1 - c l)))``, with a mean of at most 1 while nothing
 changes. Stakes grow as in `e_detector`, and their mean over all pairs is one stream of the alarm budget.
-Where values are correlated within blocks, v and c grow by the design effect.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from services.drift.detectors.correlation_differences import Differences, pair_effects
 from services.drift.detectors.e_detector import GAP_MS_MAX, LOG_STAKE_MAX
 from services.drift.detectors.protocol import DetectedChange, TimesMs
 from services.drift.detectors.standing_changes import have_won, limited
-from services.monitoring.rank_correlation import SCORE_MAX, Moments, Numbers, Scores, correlations
-from streams.records import PairDrift, RelationDrift
+from services.monitoring.rank_correlation import Moments, Numbers, Scores
 
 STEP_ROWS = 256
 """Rows compared at once with all known rows; correlations of fewer rows are too noisy."""
 DIFFERENCES = np.array([0.1, 0.2, 0.4, 0.8, -0.1, -0.2, -0.4, -0.8])
 """Differences of correlations that are bet on."""
-VARIANCE_MARGIN = 4.0
-"""Margin for the estimated variance of the products, in its standard errors."""
 ROWS_KNOWN_MIN = 100
 """No bets are made before this number of rows is known."""
-PAIRS_SHOWN_MAX = 10
-"""Maximum pairs in a report, those with the smallest p-values."""
 RETURNS = np.array([0.05, 0.1, 0.2, 0.4])
 """Distances below the limit of a change that lasts that are bet on: half of `DIFFERENCES`."""
-EFFECT_MIN = 0.1
-"""Minimum difference of correlations that counts as drift of a window."""
 
 
 class StandingPair(msgspec.Struct, array_like=True):
@@ -96,121 +84,6 @@ class PairRecovery:
 
     first: int
     second: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Differences:
-    """Differences of the rank correlations of two sets of rows; each array has shape ``(n_pairs,)``."""
-
-    known: Numbers
-    latest: Numbers
-    spread: Numbers
-    """Variance of the difference while nothing changes."""
-    bound: Numbers
-    """Maximum effect of one row on the difference, c in the module's docstring."""
-    varying: npt.NDArray[np.bool_]
-    """Whether both features of the pair vary among the known rows."""
-
-    @classmethod
-    def between(cls, known: Moments, latest: Moments, effects: Numbers) -> Self:
-        """Compare two sets of rows, neither of them empty.
-
-        The latest correlations are scaled by the larger of both standard deviations, so that a feature that
-        now varies less does not make a correlation large.
-
-        Args:
-            known: The known rows.
-            latest: The latest rows.
-            effects: The design effects of the pairs, shape ``(n_pairs,)``.
-        """
-        pairs = np.triu_indices(len(known.sums), 1)
-        before = _deviations(known)
-        scale = (before[pairs[0]] * before[pairs[1]]) ** 2
-        varying = scale > 0
-        scale[~varying] = 1.0
-        of_latest = correlations(latest.covariances(), np.maximum(before, _deviations(latest)))
-        margin = 1 + VARIANCE_MARGIN / np.sqrt(known.rows)
-        # Products may all be equal: so few rows do not prove that one in as many has not the largest.
-        squares = np.maximum(known.product_variances()[pairs], SCORE_MAX**4 / known.rows)
-        variance = squares / scale * margin
-        return cls(
-            correlations(known.covariances(), before)[pairs],
-            of_latest[pairs],
-            variance * effects * (1 / latest.rows + 1 / known.rows),
-            SCORE_MAX**2 / np.sqrt(scale) * effects / latest.rows / 3,
-            varying,
-        )
-
-    def p_values(self) -> Numbers:
-        """Return an upper bound of each pair's p-value, by Bernstein's inequality; shape ``(n_pairs,)``."""
-        size = np.abs(self.latest - self.known)
-        exponent = np.divide(
-            size**2, 2 * (self.spread + self.bound * size), out=np.zeros_like(size), where=self.varying
-        )
-        found: Numbers = np.minimum(2 * np.exp(-exponent), 1.0)
-        return found
-
-
-def pair_effects(design_effects: Numbers, measured: Sequence[float] = ()) -> Numbers:
-    """Return the design effect of each pair, ``(n_pairs,)``.
-
-    Args:
-        design_effects: The design effects of the features, shape ``(n_features,)``.
-        measured: Those of the products; without them, the geometric mean of both features' is taken.
-    """
-    if measured:
-        found: Numbers = np.maximum(np.array(measured, dtype=np.float64), 1.0)
-        return found
-    first, second = np.triu_indices(len(design_effects), 1)
-    effects = np.sqrt(np.maximum(design_effects, 1.0))
-    means: Numbers = effects[first] * effects[second]
-    return means
-
-
-def relation(first: str, second: str) -> str:
-    """Return the subject of an alarm about two features."""
-    return f"{first} and {second}"
-
-
-def compare(
-    known: Moments,
-    latest: Moments,
-    design_effects: Numbers,
-    names: Sequence[str],
-    p_value: float,
-    measured: Sequence[float] = (),
-) -> RelationDrift | None:
-    """Compare the correlations of a window with those of the reference; None without a pair.
-
-    Args:
-        known: The moments of the reference.
-        latest: The moments of the window, with at least one row.
-        design_effects: The design effects of the features, shape ``(n_features,)``.
-        names: The names of the features.
-        p_value: The significance level for all pairs together.
-        measured: The design effects of the products, see `pair_effects`.
-    """
-    first, second = np.triu_indices(len(names), 1)
-    if not len(first) or not known.rows:
-        return None
-    differences = Differences.between(known, latest, pair_effects(design_effects, measured))
-    size, p_values = np.abs(differences.latest - differences.known), differences.p_values()
-    strongest = np.lexsort((-size, p_values))[:PAIRS_SHOWN_MAX].tolist()
-    return RelationDrift(
-        distance=float(np.sqrt(np.mean(size**2))),
-        p_value=min(1.0, float(p_values.min()) * len(first)),
-        pairs=[
-            PairDrift(
-                first=names[first[pair]],
-                second=names[second[pair]],
-                correlation=float(differences.latest[pair]),
-                reference_correlation=float(differences.known[pair]),
-                p_value=float(p_values[pair]),
-                drifted=bool(size[pair] >= EFFECT_MIN and p_values[pair] * len(first) < p_value),
-            )
-            for pair in strongest
-        ],
-    )
 
 
 class PairDetector:
@@ -423,8 +296,3 @@ class PairDetector:
 
 def _integers(raw: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     return np.frombuffer(raw, dtype=np.int64).reshape(shape).copy()
-
-
-def _deviations(moments: Moments) -> Numbers:
-    found: Numbers = np.sqrt(np.maximum(np.diagonal(moments.covariances()), 0.0))
-    return found

@@ -10,9 +10,10 @@ import numpy as np
 from services.drift.alarm_texts import relation_text, share_text
 from services.drift.binning.bin_search import BinIndices
 from services.drift.binning.binning import BinnedRows, PredictionRows
+from services.drift.detectors.correlation_differences import relation
 from services.drift.detectors.protocol import DetectedChange, TimesMs
 from services.drift.detectors.ranks import Ranks
-from services.drift.detectors.relation_detector import PairChange, PairDetector, PairRecovery, relation
+from services.drift.detectors.relation_detector import PairChange, PairDetector, PairRecovery
 from services.drift.detectors.standing_changes import Recovery
 from services.drift.detectors.watcher import WatchedChange, Watcher, WatcherState
 from services.monitoring.rank_correlation import Moments

@@ -12,7 +12,8 @@ import msgspec
 
 from services.drift.performance.confidence_intervals import ALPHA, MeanConfidenceSequence
 from services.drift.performance.loss_baseline import LossBaseline
-from services.drift.windows.arm_sums import ArmKey, ArmSumsState, ComparedSums, Comparison, compared_with
+from services.drift.windows.arm_sums import ArmKey, ArmSumsState, compared_with
+from services.drift.windows.measure_sums import ComparedSums, Comparison
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.pending_predictions import PendingPrediction
 from streams import records

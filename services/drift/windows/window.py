@@ -15,16 +15,10 @@ from services.drift.binning.statistics import Counts
 from services.drift.binning.value_sums import ValueSums, ValueSumsState
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
-from services.drift.windows.arm_sums import (
-    NOT_COMPARED,
-    ArmKey,
-    ArmSumsState,
-    Comparison,
-    MeasureSums,
-    WindowArms,
-    block_of,
-)
+from services.drift.windows.arm_sums import ArmKey, ArmSumsState
+from services.drift.windows.measure_sums import NOT_COMPARED, Comparison, MeasureSums, block_of
 from services.drift.windows.output_counts import OutputCounts
+from services.drift.windows.window_arms import WindowArms
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.rank_correlation import Moments

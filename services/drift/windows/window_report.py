@@ -9,21 +9,14 @@ import msgspec
 import numpy as np
 
 from services.drift.binning import statistics, value_statistics
-from services.drift.detectors import relation_detector
+from services.drift.detectors import correlation_differences
 from services.drift.performance.exact_sums import ExactMean, means_of
 from services.drift.performance.running_differences import RunningDifferences
 from services.drift.references import References
 from services.drift.windows import contributions
-from services.drift.windows.arm_sums import (
-    OWN,
-    ArmKey,
-    ArmSumsState,
-    ComparedSums,
-    compared_with,
-    figures_of,
-    merged,
-)
+from services.drift.windows.arm_sums import ArmKey, ArmSumsState, compared_with, figures_of, merged
 from services.drift.windows.comparison import DriftThresholds, FeatureComparison, compare, compare_confidence
+from services.drift.windows.measure_sums import OWN, ComparedSums
 from services.drift.windows.window import DriftWindow, SegmentState
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring import arm_comparison
@@ -76,7 +69,7 @@ def _relations(window: DriftWindow, monitoring: Monitoring) -> records.RelationD
     if reference is None or reference.pairs is None or window.pairs is None or not window.pairs.rows:
         return None
     watched = reference.features[: len(reference.pairs.sums)]
-    return relation_detector.compare(
+    return correlation_differences.compare(
         Moments.of_reference(reference.pairs),
         window.pairs,
         np.array([each.design_effect for each in watched]),

@@ -8,7 +8,7 @@ from typing import Any, cast
 from kafka import TopicPartition
 
 from services.drift.control_topics import ControlTopics
-from services.drift.engine import DriftState, starting_state
+from services.drift.drift_state import DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.drift.session import DriftModelOpener, DriftSession
 from services.monitoring.guarded_models import GuardedModels

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services.drift.engine import DriftOutputs, DriftState, Engine, starting_state
+from services.drift.drift_state import DriftState, starting_state
+from services.drift.engine import DriftOutputs, Engine
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder, PredictionSink
 from services.monitoring.rank_correlation import Moments, RankScorer
 from services.runtime.declaration import ModelDeclaration

@@ -7,13 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.drift.windows.arm_sums import ArmKey, shadow_values
 from services.monitoring.arm_comparison import BLOCKS
-from services.monitoring.model_metrics import Measures
-from services.monitoring.pending_predictions import PendingPrediction
-from services.runtime.declaration import ModelDeclaration
 from tests.unit.drift import scenario
-from tests.unit.drift.scenario import HOUR_MS, MINUTE_MS, EngineFeeder, document
+from tests.unit.drift.scenario import HOUR_MS, MINUTE_MS, EngineFeeder
 
 ROWS = 300
 
@@ -146,18 +142,3 @@ def test_the_differences_of_a_state_continue():
     second.offsets = first.offsets
     play(second, 1)
     assert scenario.reports(second.until(120)) == expected
-
-
-def test_a_shadow_of_a_multiclass_model_has_the_measures_of_its_probabilities():
-    declared = document()
-    declared["task"], declared["classes"] = "multiclass", ["early", "on time", "late"]
-    del declared["label"]["positive_above"], declared["gates"], declared["retraining"]
-    declared["label"]["schema"]["y"] = "string"
-    measures = Measures(ModelDeclaration.model_validate(declared))
-    entry = PendingPrediction(
-        "p", 0, 0, 1, "champion", 0.5, 1.0, {"quiet": 0.7, "older": 0.6, "other": 0.4},
-        shadow_versions={"quiet": 3},
-        shadow_probabilities={"quiet": [0.7, 0.2, 0.1], "other": [0.6, 0.4]},
-    )  # fmt: skip
-    found = shadow_values(entry, 1.0, measures)
-    assert found == {ArmKey("quiet", 3, shadow=True): [pytest.approx(-math.log(0.2)), 0.0]}

@@ -6,7 +6,6 @@ import random
 import msgspec
 import pytest
 
-from services.drift.engine import DriftStateError, starting_state
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring.label_definition import label_definition
 from streams import records
@@ -381,18 +380,6 @@ def test_restarts_from_snapshots_change_no_output():
     assert merged.drift == whole.drift
     assert merged.requests == whole.requests
     assert merged.outcomes == whole.outcomes
-
-
-def test_snapshot_with_more_partitions_than_its_topic_is_an_error():
-    state = scenario.new_engine(partitions=2).state()
-    with pytest.raises(DriftStateError, match="2 partitions, its topic 1"):
-        starting_state(scenario.declaration(), 1, 1, state)
-
-
-def test_added_partitions_are_read_from_their_beginning():
-    state = scenario.new_engine(partitions=1).state()
-    grown = starting_state(scenario.declaration(), 2, 1, state)
-    assert [at.offset for at in (*grown.predictions, *grown.labels)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", [PREDICTION, LABEL])

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.drift.engine import DriftOutputs, DriftState, Engine, starting_state
+from services.drift.drift_state import DriftState, starting_state
+from services.drift.engine import DriftOutputs, Engine
 from services.monitoring import reference
 from services.runtime.declaration import ModelDeclaration
 from streams import records

@@ -4,7 +4,8 @@ import zlib
 
 import msgspec
 
-from services.drift.engine import DriftOutputs, starting_state
+from services.drift.drift_state import starting_state
+from services.drift.engine import DriftOutputs
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from streams import records, topics
 from tests.unit.drift import scenario

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from services.drift import state_basis
 from services.drift.alarms import SubjectAlarms
-from services.drift.engine import DriftState, starting_state
+from services.drift.drift_state import DriftState, starting_state
 from services.drift.monitored_model import SNAPSHOTS
 from services.drift.windows.arm_sums import ArmSumsState
 from services.monitoring.model_metrics import Measures

@@ -18,7 +18,8 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from services.drift.engine import DriftState, Engine
+from services.drift.drift_state import DriftState
+from services.drift.engine import Engine
 from services.drift.evaluator import Evaluator
 from services.drift.monitored_model import SNAPSHOTS
 from services.monitoring import guarded_models

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from services.drift.engine import starting_state
+from services.drift.drift_state import starting_state
 from services.monitoring.input_topics import InputTopics, restart_if_recreated
 from services.monitoring.pending_rebuild import PendingMark, RebuildPoint
 from streams.inputs import Resume

@@ -6,13 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.drift.binning.bin_counts import FeatureBinner
-from services.drift.detectors.relation_detector import (
-    Differences,
-    PairChange,
-    PairDetector,
-    PairRecovery,
-    pair_effects,
-)
+from services.drift.detectors.correlation_differences import Differences, pair_effects
+from services.drift.detectors.relation_detector import PairChange, PairDetector, PairRecovery
 from services.monitoring import reference
 from services.monitoring.rank_correlation import Moments, RankScorer
 

@@ -6,7 +6,8 @@ import pytest
 from services.drift.performance import running_differences
 from services.drift.performance.loss_baseline import LossBaseline
 from services.drift.performance.running_differences import RunningDifferences
-from services.drift.windows.arm_sums import OWN, ArmKey, ArmSums, ArmSumsState, Comparison
+from services.drift.windows.arm_sums import ArmKey, ArmSums, ArmSumsState
+from services.drift.windows.measure_sums import OWN, Comparison
 from services.monitoring.model_metrics import MeasureRange, Measures
 from tests.unit.drift.scenario import declaration
 

@@ -7,7 +7,8 @@ import pytest
 
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import arm_sums
-from services.drift.windows.arm_sums import ARMS_MAX, OTHERS, ArmKey, ArmSums, ArmSumsState, WindowArms
+from services.drift.windows.arm_sums import ArmKey, ArmSums, ArmSumsState
+from services.drift.windows.measure_sums import MeasureSums
 
 KEY = ArmKey("champion", 1)
 
@@ -60,23 +61,8 @@ def test_a_measure_that_is_not_finite_is_refused_with_its_label():
     assert sums.state() == ArmSumsState(*KEY)
 
 
-def test_squares_of_large_values_stay_finite():
-    sums = ArmSums(ArmSumsState(*KEY))
-    sums.add([1e200])
-    assert sums.state().measures[0].squares.sum == arm_sums.SQUARE_MAX
-
-
-def test_arms_after_the_maximum_share_an_entry():
-    arms = WindowArms([])
-    for version in range(1, ARMS_MAX + 5):
-        arms.of(ArmKey("champion", version)).count(1)
-    states = arms.states()
-    assert len(states) == ARMS_MAX + 1
-    assert [each.predictions for each in states if ArmKey(each.arm, each.version) == OTHERS] == [4]
-
-
 def test_an_older_state_of_a_shadow_has_its_loss_only_and_goes_on_with_all_measures():
-    loss = arm_sums.MeasureSums(ExactMean.of([0.25]))
+    loss = MeasureSums(ExactMean.of([0.25]))
     sums = ArmSums(ArmSumsState("new", 0, shadow=True, labels=1, measures=[loss]))
     sums.add([0.75, 1.0])
     state = sums.state()
