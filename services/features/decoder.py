@@ -20,7 +20,7 @@ from services.runtime import schema_registry_client
 from services.runtime.event_clock import EventClock
 from services.runtime.settings import Settings
 from services.runtime.watermarks import NEVER
-from streams import codec, records, schemas
+from streams import codec, records, registered_codec, schemas
 from streams.outages import is_outage
 
 SOURCE_HEADER = "driftline-source"
@@ -69,7 +69,9 @@ class SourceDecoder:
         """
         self.source = source
         self._clock = clock or EventClock(SERVICE)
-        self._decoder = schemas.decoder_of(source.topic, source.fields, source.encoding, registry, ranges)
+        self._decoder = registered_codec.decoder_of(
+            source.topic, source.fields, source.encoding, registry, ranges
+        )
         self._time_of = operator.attrgetter(source.event_time)
         self._record_bytes_max = record_bytes_max
         self.watermarks_ms: dict[int, int] = {}
@@ -77,7 +79,7 @@ class SourceDecoder:
 
     async def learn_schemas(self, slice_records: Sequence[ConsumerRecord]) -> None:
         """Fetch the schemas that these records need; raise `SchemaRegistryUnavailableError`."""
-        await schemas.learn(self._decoder, (record.value for record in slice_records))
+        await registered_codec.learn(self._decoder, (record.value for record in slice_records))
 
     def decode_record(self, record: ConsumerRecord, partition: int, offset: int) -> Event:
         """Return the event with this identity; raise `InvalidRecordError` with the reason."""

@@ -20,7 +20,7 @@ from services.scoring.outputs import PredictionColumns
 from services.scoring.prediction_log import AnsweredBatch, KeyedProducer, PredictionLog
 from services.scoring.prediction_records import count_predictions
 from services.scoring.scored_batch import ScoredBatch
-from streams import codec, records, schemas
+from streams import codec, records, registered_codec
 
 if TYPE_CHECKING:
     from streams.producer import Record
@@ -73,7 +73,7 @@ class OnlinePredictor:
         producer: KeyedProducer,
         *,
         cloud_events: bool = False,
-        label_encoder: schemas.Encoder | None = None,
+        label_encoder: registered_codec.Encoder | None = None,
         clock: EventClock | None = None,
     ) -> None:
         """Take the model and the producer; see `running`. Without an encoder labels are written as JSON."""

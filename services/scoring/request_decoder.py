@@ -9,7 +9,7 @@ from aiokafka import ConsumerRecord
 
 from services.runtime.declaration import RequestTopic
 from services.runtime.event_clock import EventClock
-from streams import codec, records, schemas
+from streams import codec, records, registered_codec
 
 SERVICE = "scoring"
 
@@ -44,7 +44,7 @@ class RequestDecoder:
 
     async def learn_schemas(self, found: Sequence[ConsumerRecord]) -> None:
         """Fetch the schemas that these records need; raise `SchemaRegistryUnavailableError`."""
-        await schemas.learn(self._decoder, (record.value for record in found))
+        await registered_codec.learn(self._decoder, (record.value for record in found))
 
     def decode(self, found: Sequence[ConsumerRecord], now_ms: int) -> DecodedRequests:
         """Return the requests among these records at a wall time."""

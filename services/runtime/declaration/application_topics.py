@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, Strict
-from streams import codec, schemas
+from streams import codec, registered_codec, schemas
 
 
 def _schema(columns: Any) -> Any:
@@ -70,13 +70,13 @@ class ApplicationTopic(Strict):
         self, registry: schemas.SchemaRegistry | None, ranges: codec.Ranges | None = None
     ) -> codec.EventDecoder:
         """Return a decoder of the topic's records; raise `SchemaError` if a schema registry is missing."""
-        return schemas.decoder_of(self.topic, self.bounded_fields, self.encoding, registry, ranges)
+        return registered_codec.decoder_of(self.topic, self.bounded_fields, self.encoding, registry, ranges)
 
-    def wire_encoder(self, registry: schemas.SchemaRegistry | None) -> schemas.Encoder | None:
+    def wire_encoder(self, registry: schemas.SchemaRegistry | None) -> registered_codec.Encoder | None:
         """Return an encoder of the topic's records; None if they are plain JSON."""
         if self.encoding is schemas.Encoding.JSON or registry is None:
             return None
-        return schemas.Encoder(self.encoding, registry, schemas.subject_of(self.topic))
+        return registered_codec.Encoder(self.encoding, registry, schemas.subject_of(self.topic))
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
