@@ -203,26 +203,31 @@ class Evaluator:
         sides = window_report.sides_of(window, learns=self._learns)
         if sides.lineage == self._lineage(self.champion):
             self.differences.add_window(sides.others, sides.losses, sides.lineage)
-        report = self._report(window, compared, totals)
+        report = self._report(window, sides, compared, totals)
         return WindowEvaluation([*alarms, report, *performance], request, self._performance.open_cohorts)
 
     def revised_report(self, window: DriftWindow, totals: JoinTotals) -> records.DriftReport:
         """Report a closed window again, with the records that were too late for its first report."""
         window.count_buffered()
         compared = window_report.compare_window(window, self._declaration)
-        return self._report(window, compared, totals)
+        sides = window_report.sides_of(window, learns=self._learns)
+        return self._report(window, sides, compared, totals)
 
     def _report(
-        self, window: DriftWindow, compared: window_report.WindowComparison, totals: JoinTotals
+        self,
+        window: DriftWindow,
+        sides: window_report.WindowSides,
+        compared: window_report.WindowComparison,
+        totals: JoinTotals,
     ) -> records.DriftReport:
         return window_report.make_report(
             self._model,
             window,
+            sides,
             compared,
             totals,
             self._references,
             self.measures,
-            learns=self._learns,
             running=self.differences,
             sample=self._sample,
         )

@@ -1,9 +1,9 @@
 """Joins labels with predictions, which wait for as long as the label horizon.
 
 Of several requests with one id the first counts, in the common order of all inputs; those within the horizon
-after it are asked again: they are counted and have no label. Of several labels of a prediction the latest by
-event time counts, of two of one time the later in the common order. The first one is joined. One that changes
-the value is a correction: it is joined again, and says what it replaces.
+after it are asked again: they are counted and have no label. Of several labels of a prediction one counts,
+see `services.monitoring.label_precedence`. The first one is joined. One that changes the value is a
+correction: it is joined again, and says what it replaces.
 
 A label that comes before its prediction waits as well, see `services.monitoring.waiting_labels`. It is joined
 when the prediction comes, after labels with later offsets. So its outcome carries the position of the
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from services.monitoring.label_precedence import Effect, KnownLabel, effect_of
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.pending_predictions import JoinedLabel, PendingPrediction, PendingPredictions
 from services.monitoring.waiting_labels import WaitingLabel, WaitingLabels, has_passed
@@ -195,29 +196,25 @@ class LabelJoin:
         if delay_ms < -SKEW_MS_MAX:
             self.totals.misdated += 1
             return None
-        if entry.label is not None and not self._is_correction(entry, label, delay_ms):
+        if self._count(entry, label, delay_ms) not in ("first", "corrects"):
             return None
         corrects = _correction_of(entry)
-        self.totals.joined += corrects is None
         number = 0 if corrects is None else corrects.number
         self.pending.note_label(entry, label.value, JoinedLabel(delay_ms, corrections=number))
         if delay_ms < 0:
             label = msgspec.structs.replace(label, event_time_ms=entry.event_time_ms)
         return Joined(entry, label, corrects)
 
-    def _is_correction(self, entry: PendingPrediction, label: records.Label, delay_ms: int) -> bool:
-        """Count a further label; return whether its value replaces the one that counts."""
-        joined = entry.joined
-        if label.value == entry.label:
-            self.totals.duplicate += 1
-            if joined is not None and delay_ms > joined.latest_ms:
-                self.pending.note_label(entry, label.value, joined.restated(delay_ms))
-            return False
-        if joined is not None and delay_ms < joined.latest_ms:
-            self.totals.superseded += 1
-            return False
-        self.totals.corrected += 1
-        return True
+    def _count(self, entry: PendingPrediction, label: records.Label, delay_ms: int) -> Effect:
+        """Count a label within the horizon by what it does; note the time of one that repeats the value."""
+        effect, joined = effect_of(label.value, delay_ms, _known_of(entry)), entry.joined
+        self.totals.joined += effect == "first"
+        self.totals.corrected += effect == "corrects"
+        self.totals.superseded += effect == "superseded"
+        self.totals.duplicate += effect == "repeats"
+        if effect == "repeats" and joined is not None and delay_ms > joined.latest_ms:
+            self.pending.note_label(entry, label.value, joined.restated(delay_ms))
+        return effect
 
     def evict(self, now_ms: int) -> None:
         """Remove the predictions whose horizon ended before an event time, and labels that waited in vain."""
@@ -228,6 +225,13 @@ class LabelJoin:
     def _expire(self, entry: PendingPrediction) -> None:
         self.totals.expired += 1
         self.totals.unlabelled += entry.label is None
+
+
+def _known_of(entry: PendingPrediction) -> KnownLabel | None:
+    """Return the label of a prediction that counts, its time as a delay; None without one."""
+    if entry.label is None:
+        return None
+    return KnownLabel(entry.label, entry.joined.latest_ms if entry.joined else None)
 
 
 def _correction_of(entry: PendingPrediction) -> Correction | None:

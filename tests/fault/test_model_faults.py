@@ -1,7 +1,6 @@
 """Faults of models, with real servers: a row that its model refuses, and a version whose files are gone."""
 
 import json
-import os
 import shutil
 import urllib.request
 from pathlib import Path
@@ -10,15 +9,14 @@ from typing import Any
 import pytest
 
 from bench.scoring_job import installation
-from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
+from bench.scoring_job.installation import PARTITIONS
 from services.model_registry import mlflow_client
 from services.model_registry.traffic_split import CHAMPION, with_share
 from services.model_registry.version_cache import FOLDER
-from services.runtime import declaration_file, topic_creation
-from services.runtime.declaration import FILE
 from services.runtime.settings import Settings
 from streams import records
 from streams.topics import MODELS
+from tests import own_job
 from tests.ledger import Ledger
 from tests.processes import Process
 from tests.waiting import LIVENESS_SECONDS, until
@@ -32,19 +30,8 @@ def installed(
     settings: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Settings:
     """A declared model without versions, its topics and its features."""
-    folder = tmp_path / "models" / unique_name
-    folder.mkdir(parents=True)
-    text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
-    text = text.replace(f"name: {MODEL}", f"name: {unique_name}").replace(REQUESTS, f"{unique_name}.requests")
-    (folder / FILE).write_text(text, encoding="utf-8")
-    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
-    settings.home.mkdir()
-    installed = settings.model_copy(
-        update={"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"}
-    )
-    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
-    installation.write_features(installed)
-    return installed
+    own_job.declare(tmp_path / "models", unique_name)
+    return own_job.install(settings, monkeypatch, tmp_path / "models")
 
 
 def delete_files(settings: Settings, name: str, version: int) -> None:

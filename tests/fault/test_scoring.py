@@ -3,7 +3,6 @@
 import concurrent.futures
 import http.client
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,13 +14,14 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
-from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
-from services.runtime import declaration_file, topic_creation
+from bench.scoring_job.installation import MODEL, PARTITIONS, REQUESTS
+from services.runtime import declaration_file
 from services.runtime.settings import Settings
 from streams import records
 from streams.producer import Record
 from streams.repeats import RepeatFilter
 from streams.topics import DEAD_LETTERS, predictions
+from tests import own_job
 from tests.processes import Process
 from tests.waiting import LIVENESS_SECONDS, until
 
@@ -80,12 +80,7 @@ class SharedLedger:
 @pytest.fixture
 def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The scoring job with its features, topics and a first version."""
-    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
-    settings.home.mkdir()
-    changes = {"models": JOB / "models", "feature_repo": JOB / "feature_repo"}
-    installed = settings.model_copy(update=changes)
-    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
-    installation.write_features(installed)
+    installed = own_job.install(settings, monkeypatch)
     installation.announce(installed, installation.register(installed, installation.train(seed=1)))
     return installed
 

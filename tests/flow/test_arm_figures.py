@@ -7,7 +7,6 @@ import dataclasses
 import datetime as dt
 import json
 import math
-import os
 import random
 import shutil
 from collections.abc import Sequence
@@ -19,13 +18,12 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
-from bench.scoring_job.installation import JOB, MODEL, NAMES, PARTITIONS, REQUESTS, USERS
+from bench.scoring_job.installation import NAMES, PARTITIONS, USERS
 from services.model_registry import mlflow_client
 from services.model_registry.traffic_split import CHAMPION, with_share
-from services.runtime import declaration_file, topic_creation
-from services.runtime.declaration import FILE
 from services.runtime.settings import Settings
 from streams import codec, records, topics
+from tests import own_job
 from tests.processes import Process
 from tests.waiting import until
 
@@ -43,20 +41,8 @@ def installed(
     settings: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Settings:
     """A declared model without versions, its topics and its features."""
-    folder = tmp_path / "models" / unique_name
-    folder.mkdir(parents=True)
-    text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
-    for found, own in ((f"name: {MODEL}", f"name: {unique_name}"), (REQUESTS, f"{unique_name}.requests")):
-        text = text.replace(found, own)
-    text = text.replace("bench.labels", f"{unique_name}.labels")
-    (folder / FILE).write_text(text + EXTRA, encoding="utf-8")
-    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
-    settings.home.mkdir()
-    changes = {"models": tmp_path / "models", "feature_repo": JOB / "feature_repo", "partitions": PARTITIONS}
-    installed = settings.model_copy(update=changes)
-    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
-    installation.write_features(installed)
-    return installed
+    own_job.declare(tmp_path / "models", unique_name, EXTRA)
+    return own_job.install(settings, monkeypatch, tmp_path / "models", partitions=PARTITIONS)
 
 
 def worse_estimator() -> Any:

@@ -9,12 +9,12 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from bench.scoring_job import installation
-from bench.scoring_job.installation import JOB, MODEL, PARTITIONS, REQUESTS
-from services.runtime import declaration_file, kafka_consumers, topic_creation
-from services.runtime.declaration import FILE
+from bench.scoring_job.installation import PARTITIONS
+from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.repeats import RepeatFilter
+from tests import own_job
 from tests.processes import Process
 from tests.recreation import recreate
 from tests.waiting import until
@@ -28,17 +28,8 @@ def installed(
     settings: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Settings:
     """A model of a name of its own, with its features, topics and a version."""
-    changes = {"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"}
-    installed = settings.model_copy(update=changes)
-    monkeypatch.setenv("DRIFTLINE_HOME", str(settings.home))
-    settings.home.mkdir()
-    folder = installed.models / unique_name
-    folder.mkdir(parents=True)
-    text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
-    text = text.replace(f"name: {MODEL}", f"name: {unique_name}").replace(REQUESTS, f"{unique_name}.requests")
-    (folder / FILE).write_text(text, encoding="utf-8")
-    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
-    installation.write_features(installed)
+    own_job.declare(tmp_path / "models", unique_name)
+    installed = own_job.install(settings, monkeypatch, tmp_path / "models")
     version = installation.register(installed, installation.train(seed=1), unique_name)
     installation.announce(installed, version, unique_name)
     return installed

@@ -21,12 +21,12 @@ from kafka import KafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 
 from bench.scoring_job import installation
-from bench.scoring_job.installation import JOB, MODEL, PARTITIONS
-from services.runtime import declaration_file, topic_creation
+from bench.scoring_job.installation import MODEL, PARTITIONS
 from services.runtime.settings import Settings
 from services.runtime.web import rate_limits
 from streams import records
 from streams.topics import predictions
+from tests import own_job
 from tests.processes import Process
 from tests.waiting import LIVENESS_SECONDS, until
 
@@ -39,12 +39,7 @@ ROW = {"request_id": "r", "event_time": "2026-01-02T00:00:00Z", "user_id": "user
 @pytest.fixture
 def installed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The scoring job with its features, topics and a first version."""
-    monkeypatch.setitem(os.environ, "DRIFTLINE_HOME", str(settings.home))
-    settings.home.mkdir()
-    changes = {"models": JOB / "models", "feature_repo": JOB / "feature_repo"}
-    installed = settings.model_copy(update=changes)
-    topic_creation.ensure_topics(installed, declaration_file.load_all(installed.models))
-    installation.write_features(installed)
+    installed = own_job.install(settings, monkeypatch)
     installation.announce(installed, installation.register(installed, installation.train(seed=1)))
     return installed
 

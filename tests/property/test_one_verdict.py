@@ -10,7 +10,7 @@ from services.dashboard.drift_windows import drift_window
 from services.drift.binning.binning import PredictionRows
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
-from services.drift.windows.window_report import compare_window, make_report
+from services.drift.windows.window_report import compare_window, make_report, sides_of
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
 from services.monitoring.reports import evidently_snapshot, verdict
@@ -42,7 +42,9 @@ def reported_window(rows, missing, new, shift, effect, seed):
     assert window.row_binner is not None
     window.count(together, window.row_binner.assign(together), 0, rows)
     compared = compare_window(window, DECLARATION)
-    return make_report("m", window, compared, JoinTotals(), references, Measures(DECLARATION))
+    return make_report(
+        "m", window, sides_of(window, learns=False), compared, JoinTotals(), references, Measures(DECLARATION)
+    )
 
 
 @settings(max_examples=60, deadline=None)

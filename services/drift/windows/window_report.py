@@ -82,23 +82,22 @@ def _relations(window: DriftWindow, monitoring: Monitoring) -> records.RelationD
 def make_report(
     model: str,
     window: DriftWindow,
+    sides: "WindowSides",
     found: WindowComparison,
     totals: JoinTotals,
     references: References,
     measures: Measures,
     *,
-    learns: bool = False,
     running: RunningDifferences | None = None,
     sample: float = 1.0,
 ) -> records.DriftReport:
     """Return the report of a window: the first one, or the next revision.
 
-    With ``learns``, all versions of the champion's arm count as the champion. ``running`` are the differences
-    between the arms up to now, ``sample`` is the share of the predictions that were read.
+    ``running`` are the differences between the arms up to now, ``sample`` is the share of the predictions
+    that were read.
     """
     state, classifies = window.state, measures.task != "regression"
-    sides = sides_of(window, learns=learns)
-    version, champion, arms = sides.version, sides.champion, window.arms.states()
+    version, champion, arms = sides.version, sides.champion, sides.arms
     means = _means(champion, measures)
     reference = references.get(version)
     revision, state.reports = state.reports, state.reports + 1
@@ -151,6 +150,8 @@ class WindowSides:
     """What counts as this champion: 1 for all versions of a model that learns."""
     champion: ArmSumsState
     """The sums of the champion, over all arms that its version has."""
+    arms: Sequence[ArmSumsState]
+    """All arms of the window, the champion's too."""
     others: Sequence[ArmSumsState]
     """The other arms with a name, and the shadows."""
 
@@ -161,12 +162,16 @@ class WindowSides:
 
 
 def sides_of(window: DriftWindow, *, learns: bool) -> WindowSides:
-    """Return the champion of a window and the other arms; with ``learns`` as in `make_report`."""
+    """Return the champion of a window and the other arms.
+
+    With ``learns``, all versions of the champion's arm count as the champion.
+    """
     version = window.state.champion if window.state.version is None else window.state.version
     arms = window.arms.states()
     champions = [each for each in arms if _is_champion(each, version, learns=learns)]
     others = [each for each in arms if each not in champions and each.arm and each.version]
-    return WindowSides(version, min(version, 1) if learns else version, merged(champions), others)
+    lineage = min(version, 1) if learns else version
+    return WindowSides(version, lineage, merged(champions), arms, others)
 
 
 def _arm_figures(

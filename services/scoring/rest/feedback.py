@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.monitoring.label_join import SKEW_MS_MAX
+from services.monitoring.label_precedence import KnownLabel, counting, effect_of
 from services.monitoring.label_values import LabelValues
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.web import server
@@ -82,32 +83,24 @@ def answers_of(declaration: ModelDeclaration, labels: Sequence[Any]) -> list[Lab
     """Return what will become of decoded labels; raise `RequestError` for a value that is no label."""
     declared, values = declaration.label, LabelValues(declaration)
     fields = operator.attrgetter(declared.id, declared.event_time, declared.value)
-    latest: dict[str, tuple[int, float]] = {}
+    counts: dict[str, KnownLabel] = {}
     answers = []
     for index, label in enumerate(labels):
         prediction_id, event_time, value = fields(label)
         try:
-            found = codec.epoch_ms(event_time), values.number(value)
+            time_ms, number = codec.epoch_ms(event_time), values.number(value)
         except codec.InvalidRecordError as error:
             raise server.RequestError(400, f"labels[{index}]: {error}") from error
-        result, latest[prediction_id] = _compare(latest.get(prediction_id), found)
+        known = counts.get(prediction_id)
+        effect = effect_of(number, time_ms, known)
+        counts[prediction_id] = counting(number, time_ms, known)
         answers.append(
             LabelAnswer(
-                prediction_id, found[0], found[0] - declared.horizon_ms, found[0] + SKEW_MS_MAX, result
+                prediction_id,
+                time_ms,
+                time_ms - declared.horizon_ms,
+                time_ms + SKEW_MS_MAX,
+                "written" if effect == "first" else effect,
             )
         )
     return answers
-
-
-def _compare(before: tuple[int, float] | None, found: tuple[int, float]) -> tuple[Result, tuple[int, float]]:
-    """Return what a label is to the one that counts before it, and which counts after it: time and value.
-
-    The rule is that of `services.monitoring.label_join`.
-    """
-    if before is None:
-        return "written", found
-    if before[1] == found[1]:
-        return "repeats", max(before, found)
-    if found[0] < before[0]:
-        return "superseded", before
-    return "corrects", found

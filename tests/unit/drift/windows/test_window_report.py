@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.drift.binning.binning import PredictionRows, RowBinner
 from services.drift.references import References
 from services.drift.windows.window import DriftWindow, DriftWindowState
-from services.drift.windows.window_report import compare_window, make_report
+from services.drift.windows.window_report import compare_window, make_report, sides_of
 from services.monitoring import reference
 from services.monitoring.label_join import JoinTotals
 from services.monitoring.model_metrics import Measures
@@ -38,7 +38,9 @@ def window(rows: int, x: float = 0.1) -> DriftWindow:
 def report_of(found: DriftWindow, totals: JoinTotals):
     references = References([scenario.reference()], DECLARATION)
     compared = compare_window(found, DECLARATION)
-    return make_report("m", found, compared, totals, references, Measures(DECLARATION))
+    return make_report(
+        "m", found, sides_of(found, learns=False), compared, totals, references, Measures(DECLARATION)
+    )
 
 
 def test_a_window_without_predictions_has_nothing_to_compare() -> None:
@@ -113,7 +115,9 @@ def degenerate_report(known: Sequence[Sequence[Any]], rows: Sequence[Sequence[An
     found.count(together, binner.assign(together), 0, len(rows))
     compared = compare_window(found, declared)
     kept = References([made], declared)
-    return make_report("m", found, compared, JoinTotals(), kept, Measures(declared))
+    return make_report(
+        "m", found, sides_of(found, learns=False), compared, JoinTotals(), kept, Measures(declared)
+    )
 
 
 @settings(max_examples=200)
