@@ -2,14 +2,15 @@
 
 A quantile is interpolated within its bin, so it is off by at most the width of the bin; a bin holds about
 1/64 of the reference. A bin with more than `SPREAD_SHARE_MAX` of the reference holds mostly one value that is
-frequent, its lower edge, which is then the quantile. Beyond the range of the reference there is one bin on
-each side, up to the most extreme value: there a quantile is coarse.
+frequent, its lower edge, which is then the quantile. Beyond the range of the reference, a quantile is off by
+at most a sixteenth of its distance from the range, see `distance_cells`.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from services.drift.binning.distance_cells import Tail
 from services.drift.binning.statistics import Counts, Edges
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -30,7 +31,7 @@ def quantiles(
     counts: Counts,
     edges: Edges,
     reference: Counts,
-    bounds: tuple[float | None, float | None] = (None, None),
+    tails: tuple[Tail | None, Tail | None] = (None, None),
     levels: Sequence[float] = LEVELS,
 ) -> list[float]:
     """Return the quantiles of a sample; empty without numbers or edges.
@@ -39,22 +40,27 @@ def quantiles(
         counts: In the bins, without missing values ``(n_edges + 1,)``.
         edges: Between the bins, rising.
         reference: Counts of the reference in the same bins.
-        bounds: The least number below all edges, and the largest above; None: the outermost edge.
+        tails: The numbers below all edges, and those above; None: they are taken to be at the outermost edge.
         levels: Above 0, up to 1.
     """
-    total = int(counts.sum())
-    if not total or not len(edges):
+    if not counts.sum() or not len(edges):
         return []
-    low, high = (edge if bound is None else bound for edge, bound in zip(edges[[0, -1]], bounds, strict=True))
-    lower = np.concatenate([[low], edges])
-    upper = np.concatenate([edges, [high]])
-    frequent = reference > SPREAD_SHARE_MAX * max(float(reference.sum()), 1.0)
-    frequent[[0, -1]] = False
-    below = np.cumsum(counts)
-    targets = np.multiply(levels, total)
-    at = np.searchsorted(below, targets)
+    below, above = tails[0] or _at(edges[0], counts[0]), tails[1] or _at(edges[-1], counts[-1])
+    lower = np.concatenate([below.lower, edges[:-1], above.lower])
+    upper = np.concatenate([below.upper, edges[1:], above.upper])
+    counts = np.concatenate([below.counts, counts[1:-1], above.counts])
+    frequent = np.zeros(len(counts), dtype=np.bool_)
+    inside = slice(len(below.counts), len(counts) - len(above.counts))
+    frequent[inside] = reference[1:-1] > SPREAD_SHARE_MAX * max(float(reference.sum()), 1.0)
+    sums = np.cumsum(counts)
+    targets = np.multiply(levels, int(sums[-1]))
+    at = np.searchsorted(sums, targets)
     within = counts[at]
-    shares = np.where(frequent[at], 0.0, (targets - below[at] + within) / within)
-    starts = lower[at]
-    found: list[float] = (starts + shares * (upper[at] - starts)).tolist()
+    shares = np.where(frequent[at], 0.0, (targets - sums[at] + within) / within)
+    found: list[float] = (lower[at] + shares * (upper[at] - lower[at])).tolist()
     return found
+
+
+def _at(edge: float, count: int) -> Tail:
+    """Return numbers that are all at one edge."""
+    return Tail(np.array([edge]), np.array([edge]), np.array([count], dtype=np.int64))

@@ -43,8 +43,8 @@ def _of_feature(counted: BinCounts, sums: ValueSums, number: int) -> ValueStatis
     found = sums.mean_and_deviation(number)
     if found is None:
         return None
-    bounds = sums.bounds_outside(number)
-    levels = quantiles(counted.counts[:-1], counted.edges, counted.reference[:-1], bounds)
+    tails = sums.tails(number)
+    levels = quantiles(counted.counts[:-1], counted.edges, counted.reference[:-1], tails)
     return _statistics(found.mean, found.standard_deviation, levels)
 
 

@@ -3,17 +3,19 @@
 Within the range of the reference, a number counts in whole steps of at most 2^-31 of the range, from its
 lower end; so it is off by less than a billionth of the range. Sums of steps and of their squares are
 integers: they do not depend on the order and the size of the chunks. Numbers outside the range are summed
-exactly as they are, which is slower.
+exactly as they are, which is slower, and counted by their distance from it for the quantiles.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from services.drift.binning import distance_cells
+from services.drift.binning.distance_cells import Tail
 from services.drift.performance.exact_sums import ExactMean
 
 STEP_BITS = 32
@@ -48,6 +50,12 @@ class ValueSumsState(msgspec.Struct, array_like=True):
     low: float | None = None
     """Least number outside the range."""
     high: float | None = None
+    """Largest number outside the range."""
+    below: dict[int, int] = {}
+    """Numbers below the range by their cell, see `distance_cells`; none of those that an older version
+    counted."""
+    above: dict[int, int] = {}
+    """The same of the numbers above the range."""
 
 
 class MeanAndDeviation(NamedTuple):
@@ -68,6 +76,7 @@ class ValueSums:
             ranges: Lower end of the range of each feature, and the number above its upper end.
             states: One for each feature, or none.
         """
+        self._ranges = list(ranges)
         self._origins = np.array([low for low, _ in ranges], dtype=np.float64)[:, None]
         widths = [high - low if high - low < WIDTH_MAX else 0.0 for low, high in ranges]
         self._bits = [_step_bits(width) for width in widths]
@@ -96,6 +105,7 @@ class ValueSums:
             self._states, self._counts.tolist(), self._inside.T.tolist(), strict=True
         ):
             each.count, each.inside = count, inside
+            each.below, each.above = dict(sorted(each.below.items())), dict(sorted(each.above.items()))
         return self._states
 
     def mean_and_deviation(self, feature: int) -> MeanAndDeviation | None:
@@ -117,12 +127,11 @@ class ValueSums:
         spread, of = count * squares - total * total, count * (count - 1) << 2 * unit
         return MeanAndDeviation(mean, _root(spread, of))
 
-    def bounds_outside(self, feature: int) -> tuple[float | None, float | None]:
-        """Return the least number below the range and the largest above it; None if there is none."""
+    def tails(self, feature: int) -> tuple[Tail | None, Tail | None]:
+        """Return the numbers below the range of a feature, and those above; None without any."""
         self._sum_outside()
-        state, origin = self._states[feature], float(self._origins[feature, 0])
-        low = state.low if state.low is not None and state.low < origin else None
-        return low, state.high if state.high is not None and state.high >= origin else None
+        state, (low, high) = self._states[feature], self._ranges[feature]
+        return _tail(state.below, state, low, low, high, sign=-1), _tail(state.above, state, high, low, high)
 
     def _add_block(self, block: slice, values: Numbers) -> None:
         distances = values - self._origins[block]
@@ -164,10 +173,10 @@ class ValueSums:
         found, starts = np.unique(features[order], return_index=True)
         for feature, part in zip(found.tolist(), np.split(values[order], starts[1:]), strict=True):
             self._counts[feature] += len(part)
-            _add_outside(self._states[feature], part, float(self._origins[feature, 0]))
+            _add_outside(self._states[feature], part, *self._ranges[feature])
 
 
-def _add_outside(state: ValueSumsState, values: Numbers, origin: float) -> None:
+def _add_outside(state: ValueSumsState, values: Numbers, origin: float, end: float) -> None:
     with np.errstate(over="ignore"):
         distances = np.clip(values - origin, -DISTANCE_MAX, DISTANCE_MAX)
     state.outside.add_all(distances)
@@ -175,6 +184,27 @@ def _add_outside(state: ValueSumsState, values: Numbers, origin: float) -> None:
     low, high = float(values.min()), float(values.max())
     state.low = low if state.low is None else min(state.low, low)
     state.high = high if state.high is None else max(state.high, high)
+    with np.errstate(over="ignore"):
+        below, above = origin - values[values < origin], values[values >= end] - end
+    unit = distance_cells.unit_of(origin, end)
+    for counted, far in ((state.below, below), (state.above, above)):
+        cells, counts = np.unique(distance_cells.cells_of(far, unit), return_counts=True)
+        for cell, count in zip(cells.tolist(), counts.tolist(), strict=True):
+            counted[cell] = counted.get(cell, 0) + count
+
+
+def _tail(
+    counted: Mapping[int, int], state: ValueSumsState, end: float, low: float, high: float, *, sign: int = 1
+) -> Tail | None:
+    """Return the numbers on one side of a range, within the least and the largest of them."""
+    if not counted:
+        return None
+    cells = np.array(sorted(counted), dtype=np.int64)[::sign]
+    counts = np.array([counted[cell] for cell in cells.tolist()], dtype=np.int64)
+    near, far = distance_cells.bounds_of(cells, distance_cells.unit_of(low, high))
+    bounds = (end + near, end + far) if sign > 0 else (end - far, end - near)
+    lower, upper = (np.clip(each, state.low, state.high) for each in bounds)
+    return Tail(lower, upper, counts)
 
 
 def _step_bits(width: float) -> int:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from services.drift.binning.distance_cells import Tail
 from services.drift.binning.quantiles_of_bins import LEVELS, quantiles, share_below
 from services.monitoring import reference as made
 
@@ -19,7 +20,8 @@ def test_a_quantile_is_off_by_at_most_the_width_of_its_bin(shift):
     random = np.random.default_rng(3)
     values = random.normal(shift, 1, 4000)
     counts, edges, reference = counts_of(random.normal(0, 1, 5000), values)
-    found = quantiles(counts, edges, reference, (None, values.max()))
+    above = Tail(edges[-1:], np.array([values.max()]), counts[-1:]) if counts[-1] else None
+    found = quantiles(counts, edges, reference, (None, above))
     exact = np.quantile(values, LEVELS)
     bounds = np.array([edges[0], *edges, max(edges[-1], values.max())])
     widths = np.diff(bounds)[np.searchsorted(edges, exact, side="right")]
@@ -33,9 +35,12 @@ def test_quantiles_of_frequent_values_are_these_values():
     assert quantiles(counts, edges, reference) == [0.0, 0.0, 0.0, 1.0, 5.0]
 
 
-def test_values_beyond_the_range_are_between_its_end_and_the_largest():
+def test_values_beyond_the_range_are_where_they_were_counted_and_else_at_its_end():
     counts, edges, reference = counts_of(np.linspace(0, 1, 100), np.full(10, 9.0))
-    assert all(edges[-1] <= each <= 9.0 for each in quantiles(counts, edges, reference, (None, 9.0)))
+    above = Tail(np.array([8.5, 20.0]), np.array([9.5, 30.0]), np.array([8, 2]))
+    found = quantiles(counts, edges, reference, (None, above))
+    assert all(8.5 <= each <= 9.5 for each in found[:4])
+    assert 20 <= found[4] <= 30
     assert quantiles(counts, edges, reference) == [edges[-1]] * len(LEVELS)
 
 

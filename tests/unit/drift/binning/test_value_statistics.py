@@ -92,3 +92,26 @@ def test_a_reference_has_the_values_of_training_or_none_if_it_is_older() -> None
     assert found.deviation == pytest.approx(KNOWN.std(ddof=1), rel=1e-5)
     assert found.quantiles == pytest.approx(np.quantile(KNOWN, [0.05, 0.25, 0.5, 0.75, 0.95]), abs=0.3)
     assert value_statistics.of_reference(msgspec.structs.replace(known, mean=None)) is None
+
+
+FAR = np.random.default_rng(4)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        FAR.normal(20, 3, 300) * 1000,  # another unit
+        FAR.normal(20, 3, 300) - 5000,
+        np.append(np.full(299, 60.0), 1e9),  # one value much farther than the others
+        FAR.lognormal(0, 4, 300),
+        FAR.normal(0, 1e12, 300),
+    ],
+)
+def test_quantiles_far_outside_the_range_of_training_are_right(values) -> None:
+    found = window()
+    count(found, values.tolist())
+    x, _ = value_statistics.of_window(found.features, found.values)
+    assert x is not None
+    exact = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
+    distances = np.maximum(KNOWN.min() - exact, exact - KNOWN.max())
+    assert (np.abs(np.array(x.quantiles) - exact) <= np.where(distances > 0, distances / 16 + 0.1, 1.0)).all()

@@ -51,14 +51,18 @@ def test_mean_and_deviation_are_those_of_the_numbers_within_a_billionth_of_the_r
     assert found is not None
     assert found.mean == pytest.approx(values.mean(), rel=1e-12, abs=1e-9 * (high - low))
     assert found.standard_deviation == pytest.approx(values.std(ddof=1), rel=1e-8)
-    assert sums.bounds_outside(0) == (values.min(), values.max())
+    below, above = sums.tails(0)
+    assert below is not None
+    assert above is not None
+    assert (below.lower[0], above.upper[-1]) == (values.min(), values.max())
+    assert (below.counts.sum(), above.counts.sum()) == ((values < low).sum(), (values >= high).sum())
 
 
 def test_missing_and_infinite_numbers_are_left_out():
     sums = ValueSums([(0.0, 1.0)])
     sums.add(np.array([[math.nan, math.inf, -math.inf, 0.25]]))
     assert sums.mean_and_deviation(0) == (0.25, None)
-    assert sums.bounds_outside(0) == (None, None)
+    assert sums.tails(0) == (None, None)
 
 
 def test_a_constant_feature_and_one_without_edges_have_exact_means():
