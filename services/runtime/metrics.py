@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 PREDICTIONS = Counter(
-    "driftline_predictions", "Requests that got a prediction", ["model", "version", "outcome"]
+    "driftline_predictions",
+    "Requests that got a prediction, of all versions; driftline_arm_rows_total has them by version",
+    ["model", "outcome"],
 )
 PREDICTIONS_UNLOGGED = Counter(
     "driftline_predictions_unlogged",

@@ -111,10 +111,9 @@ def encode_predictions(
 
 
 def count_predictions(model: str, batch: ScoredBatch) -> None:
-    """Count the predictions of a batch by version, and those that the champion gave for other arms."""
-    for version, count in batch.rows_per_version().items():
-        outcome = "scored" if version else "collected"
-        metrics.PREDICTIONS.labels(model, str(version), outcome).inc(count)
+    """Count the predictions of a batch, and those that the champion gave for other arms."""
+    for outcome, count in batch.rows_by_outcome().items():
+        metrics.PREDICTIONS.labels(model, outcome).inc(count)
     for arm in batch.fallbacks.values():
         metrics.ARM_FALLBACKS.labels(model, arm.name).inc()
 

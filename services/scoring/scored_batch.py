@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.scoring.arm_router import NO_ARM, rows_per_arm
+from services.scoring.arm_router import NO_ARM
 from services.scoring.load_failures import VersionNotLoadedError
 from services.scoring.outputs import ModelOutputs
 from streams import records
@@ -63,11 +63,9 @@ class ScoredBatch:
             if row in rows:
                 raise error
 
-    def rows_per_version(self) -> dict[int, int]:
-        """Return the number of predictions by version; 0 stands for rows whose features were collected."""
+    def rows_by_outcome(self) -> dict[str, int]:
+        """Return the number of rows that a version ``scored``, and of those ``collected`` without one."""
         predicted = np.delete(self.arm_of, list(self.failed)) if self.failed else self.arm_of
-        counts: dict[int, int] = {}
-        for index, count in rows_per_arm(predicted, NO_ARM).items():
-            version = 0 if index == NO_ARM else self.arms[index].version
-            counts[version] = counts.get(version, 0) + count
-        return counts
+        collected = int(np.count_nonzero(predicted == NO_ARM))
+        found = {"scored": len(predicted) - collected, "collected": collected}
+        return {outcome: count for outcome, count in found.items() if count}

@@ -79,7 +79,7 @@ class _Metrics(BaseHTTPRequestHandler):
         total = 500 * self.server.readings  # type: ignore[attr-defined]  # the server above
         histogram = "driftline_prediction_duration_seconds_bucket"
         lines = [
-            f'driftline_predictions_total{{model="{MODEL}",version="1",outcome="scored"}} {total}',
+            f'driftline_predictions_total{{model="{MODEL}",outcome="scored"}} {total}',
             f'{histogram}{{model="{MODEL}",channel="kafka",le="0.01"}} 0',
             f'{histogram}{{model="{MODEL}",channel="kafka",le="0.02"}} {total}',
             f'{histogram}{{model="{MODEL}",channel="kafka",le="+Inf"}} {total}',

@@ -12,9 +12,7 @@ class Process:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.predictions = Counter(
-            "driftline_predictions", "x", ["model", "version", "outcome"], registry=registry
-        )
+        self.predictions = Counter("driftline_predictions", "x", ["model", "outcome"], registry=registry)
         self.duration = Histogram(
             "driftline_prediction_duration_seconds",
             "x",
@@ -43,10 +41,10 @@ def test_names_are_the_declared_metrics():
     ]
 
 
-def test_counts_are_summed_over_versions_outcomes_channels_and_partitions():
+def test_counts_are_summed_over_outcomes_channels_and_partitions():
     process = Process()
-    process.predictions.labels("m", "1", "scored").inc(10)
-    process.predictions.labels("m", "2", "scored").inc(5)
+    process.predictions.labels("m", "scored").inc(10)
+    process.predictions.labels("m", "collected").inc(5)
     process.duration.labels("m", "kafka").observe(0.05)
     process.duration.labels("m", "http").observe(0.5)
     process.lag.labels("driftline.scoring.m", "t", "0").set(3)
@@ -62,7 +60,7 @@ def test_rate_is_over_the_latest_seconds_only():
     process = Process()
     scrapes = []
     for second in range(20):
-        process.predictions.labels("m", "1", "scored").inc(100 if second < 12 else 300)
+        process.predictions.labels("m", "scored").inc(100 if second < 12 else 300)
         scrapes.append(process.scrape(float(second)))
     scored = summarize(scrapes)["m"]
     assert scored.rate_per_second == pytest.approx(300)
@@ -71,14 +69,14 @@ def test_rate_is_over_the_latest_seconds_only():
 
 def test_restarted_counter_counts_from_zero():
     before, after = Process(), Process()
-    before.predictions.labels("m", "1", "scored").inc(1000)
-    after.predictions.labels("m", "1", "scored").inc(50)
+    before.predictions.labels("m", "scored").inc(1000)
+    after.predictions.labels("m", "scored").inc(50)
     assert summarize([before.scrape(0.0), after.scrape(1.0)])["m"].rate_per_second == 50
 
 
 def test_first_reading_has_no_rate_and_no_latency():
     process = Process()
-    process.predictions.labels("m", "1", "scored").inc()
+    process.predictions.labels("m", "scored").inc()
     process.duration.labels("m", "kafka").observe(0.05)
     scored = summarize([process.scrape()])["m"]
     assert (scored.predictions_total, scored.rate_per_second, scored.p50_seconds) == (1, None, None)
@@ -86,7 +84,7 @@ def test_first_reading_has_no_rate_and_no_latency():
 
 def test_latency_is_of_the_observations_between_the_readings():
     process = Process()
-    process.predictions.labels("m", "1", "scored").inc()
+    process.predictions.labels("m", "scored").inc()
     process.duration.labels("m", "kafka").observe(0.9)
     first = process.scrape(0.0)
     for _ in range(100):

@@ -19,7 +19,7 @@ def test_every_topic_has_a_row_with_its_retention() -> None:
 
 def test_counter_has_the_name_that_prometheus_shows() -> None:
     table = reference_pages.metric_table()
-    assert "| `driftline_predictions_total` | counter | model, version, outcome |" in table
+    assert "| `driftline_predictions_total` | counter | model, outcome |" in table
     assert "| `driftline_model_info` | gauge | model, arm, version |" in table
 
 

@@ -12,7 +12,7 @@ def test_only_arms_that_score_now_have_series():
     info = Gauge("driftline_model_info", "", ARM, registry=workers)
     calls = Histogram("driftline_model_call_seconds", "", ARM, registry=workers)
     rows = Counter("driftline_arm_rows", "", [*ARM, "result"], registry=workers)
-    other = Counter("driftline_predictions", "", ["model", "version"], registry=workers)
+    other = Counter("driftline_other", "", ["model", "version"], registry=workers)
     for version, is_current in (("1", 0), ("2", 1)):
         labels = ("m", "champion", version)
         info.labels(*labels).set(is_current)
@@ -24,4 +24,4 @@ def test_only_arms_that_score_now_have_series():
     assert 'driftline_arm_rows_total{arm="champion",model="m",result="answered",version="2"} 3.0' in lines
     assert any(line.startswith("driftline_model_call_seconds_bucket") for line in lines)
     old = [line.split("{")[0] for line in lines if 'version="1"' in line and "_created" not in line]
-    assert old == ["driftline_model_info", "driftline_predictions_total"]
+    assert old == ["driftline_model_info", "driftline_other_total"]

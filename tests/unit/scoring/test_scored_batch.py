@@ -38,10 +38,10 @@ def test_a_row_without_an_arm_is_collected():
 @pytest.mark.parametrize(
     ("arm_of", "failed", "expected"),
     [
-        ([0, 0, 1, 2, NO_ARM], {}, {0: 1, 1: 2, 2: 2}),
-        ([0, 0, 1], {1: "failed"}, {1: 1, 2: 1}),
+        ([0, 0, 1, 2, NO_ARM], {}, {"scored": 4, "collected": 1}),
+        ([0, 0, 1], {1: "failed"}, {"scored": 2}),
         ([0], {0: "failed"}, {}),
     ],
 )
-def test_predictions_are_counted_by_version_without_failed_rows(arm_of, failed, expected):
-    assert batch(arm_of, failed).rows_per_version() == expected
+def test_predictions_are_counted_without_failed_rows(arm_of, failed, expected):
+    assert batch(arm_of, failed).rows_by_outcome() == expected
