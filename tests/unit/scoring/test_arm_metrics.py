@@ -5,7 +5,9 @@ import asyncio
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
+from services.runtime import metrics
 from services.scoring.arm_metrics import ROW_RESULTS, ArmMetrics
 from streams.records import Arm
 from tests.unit.scoring.fakes import CHAMPION, SHADOW, GatedModel, HalfOfX, event, pipeline, proven, sample
@@ -83,3 +85,10 @@ def test_an_arm_that_has_ended_has_no_series():
     ]
     assert set(series) == {"2"}
     assert sample("driftline_model_info", model="ended", arm="champion", version="2") == 1
+
+
+def test_only_metrics_by_arm_have_a_version_because_only_their_series_are_removed():
+    declared = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    by_version = [each._labelnames for each in declared if "version" in each._labelnames]  # no public name
+    assert by_version
+    assert all("arm" in labels for labels in by_version)
