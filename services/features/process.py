@@ -27,6 +27,7 @@ from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import async_process, logs, metrics, redis_clients
 from services.runtime.settings import Settings
+from services.runtime.slice_metrics import slice_observer
 from services.runtime.topic_identity import TopicRecreatedError
 from services.runtime.topic_watch import TopicIds, TopicWatch
 from services.runtime.web import server
@@ -57,7 +58,7 @@ class FeaturesProcess:
         views = [view for view in self._plan.views if view.is_stream]
         self._generations = Generations(self._store, self._plan.project, views)
         self._api = OnlineFeatures(settings, self._plan)
-        observer = metrics.slice_observer("features", "driftline.features")
+        observer = slice_observer("features", "driftline.features")
         self._producer = BatchProducer(settings.kafka_options())
         self._topic_ids = TopicIds(settings.kafka_options())
         self._watch = TopicWatch(self._topic_ids)

@@ -4,14 +4,8 @@ Gauges of scoring declare how the values of several workers are combined (``mult
 """
 
 import os
-from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
-
-from services.runtime.current_arms import CurrentArms
-
-if TYPE_CHECKING:
-    from streams.slices import SliceObserver
+from prometheus_client import Counter, Gauge, Histogram
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -391,40 +385,5 @@ RETRAINING_DURATION = Histogram(
     buckets=(1, 5, 10, 30, 60, 300, 1800, 7200),
 )
 
-
-_IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-"""The environment at the start of this process: Feast changes the variable when it is imported later."""
-
-
-def exposition() -> bytes:
-    """Return all metrics in Prometheus' text format, of all workers if several share a port."""
-    if not _IS_WORKER:
-        return generate_latest()
-    workers, registry = CollectorRegistry(), CollectorRegistry()
-    multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]  # has no types
-    registry.register(CurrentArms(workers))
-    return generate_latest(registry)
-
-
-def forget_model(model: str) -> None:
-    """Remove the gauges of a model that this process does not run any more; counters stay, for their sums."""
-    for metric in list(globals().values()):
-        if isinstance(metric, Gauge) and "model" in metric._labelnames:  # noqa: SLF001  # no public name
-            metric.remove_by_labels({"model": model})
-
-
-def slice_observer(service: str, group: str) -> "SliceObserver":
-    """Return callbacks that count what the batch engine does for a consumer group."""
-    from streams.slices import SliceObserver  # late: imports Faust, half a second
-
-    return SliceObserver(
-        on_slice=SLICE_RECORDS.labels(service).observe,
-        on_retry=SLICE_RETRIES.labels(service).inc,
-        on_in_flight=IN_FLIGHT_BYTES.labels(group).set,
-        on_lag=lambda topic, partition, records: CONSUMER_LAG.labels(group, topic, str(partition)).set(
-            records
-        ),
-        on_held=lambda topic, partition, is_held: PARTITIONS_HELD.labels(service, topic, str(partition)).set(
-            is_held
-        ),
-    )
+IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+"""Whether several workers share a port. Read at the start: Feast changes the variable when it is imported."""

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, ParamSpec, TypeVar
 import structlog
 from kafka.errors import TopicAuthorizationFailedError
 
-from services.runtime import metrics
+from services.runtime import exposition, metrics
 from services.runtime.kafka_outbox import StoppedError
 from streams import back_off, defects
 from streams.outages import is_outage
@@ -98,7 +98,7 @@ class OwnedModels:
     def replace(self, names: Collection[str]) -> None:
         """Take the present ones; the gauges of models that are no longer among them are removed."""
         for name in set(self._names or ()).difference(names):
-            metrics.forget_model(name)
+            exposition.forget_model(name)
         self._names = sorted(names)
 
     def detail(self) -> Mapping[str, object]:

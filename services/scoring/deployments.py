@@ -25,6 +25,7 @@ from services.runtime.declaration import FILE, ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
+from services.runtime.slice_metrics import slice_observer
 from services.runtime.topic_creation import ensure_topics
 from services.runtime.topic_watch import FindIds, TopicWatch
 from services.scoring.applied_features import AppliedFeatures
@@ -134,7 +135,7 @@ class Deployment:
         group = Group(
             self._shared.settings,
             name,
-            metrics.slice_observer("scoring", f"driftline.{name}"),
+            slice_observer("scoring", f"driftline.{name}"),
             slice_records_max=limits.slice_records_max,
             in_flight_bytes_max=limits.in_flight_mib_max << 20,
             watch=self._watch,

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.runtime import metrics
+from services.runtime.exposition import exposition
 from services.runtime.settings import Token
 from services.runtime.web import authentication
 from services.runtime.web.connections import BoundedProtocol
@@ -234,10 +234,10 @@ def application(
             return JSONResponse({"status": "ready", **detail()})
         return JSONResponse({"status": "not ready", "reason": reason, **detail()}, status_code=503)
 
-    async def exposition(_: Request) -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(_: Request) -> Response:
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    common = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", exposition)]
+    common = [Route("/health/live", live), Route("/health/ready", ready), Route("/metrics", metrics)]
     starlette = Starlette(routes=[*common, *routes], exception_handlers={HTTPException: _http_error})
     authenticated = authentication.TokenAuth(_DirectDispatch(routes, starlette), tokens, limit)
     return RequestIds((concurrency or ConcurrencyLimit()).wrap(authenticated))

@@ -1,0 +1,23 @@
+"""What Prometheus reads of a process: the metrics of all its workers, without models that have left."""
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest, multiprocess
+
+from services.runtime import metrics
+from services.runtime.current_arms import CurrentArms
+
+
+def exposition() -> bytes:
+    """Return all metrics in Prometheus' text format, of all workers if several share a port."""
+    if not metrics.IS_WORKER:
+        return generate_latest()
+    workers, registry = CollectorRegistry(), CollectorRegistry()
+    multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]  # has no types
+    registry.register(CurrentArms(workers))
+    return generate_latest(registry)
+
+
+def forget_model(model: str) -> None:
+    """Remove the gauges of a model that this process does not run any more; counters stay, for their sums."""
+    for metric in vars(metrics).values():
+        if isinstance(metric, Gauge) and "model" in metric._labelnames:  # noqa: SLF001  # no public name
+            metric.remove_by_labels({"model": model})
