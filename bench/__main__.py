@@ -4,7 +4,16 @@ import importlib
 import sys
 
 PARTS = ("scoring", "latency", "swap", "rest", "workers", "features", "backfill", "drift")
-PARTS_BY_NAME = ("soak", "fleet", "drift_core", "shutdown", "pending", "pending_process", "monitoring")
+PARTS_BY_NAME = (
+    "soak",
+    "fleet",
+    "drift_core",
+    "shutdown",
+    "pending",
+    "pending_process",
+    "monitoring",
+    "rollout",
+)
 """Parts that take many minutes; they run only when they are named."""
 
 

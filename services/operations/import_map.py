@@ -14,7 +14,17 @@ from services.runtime.settings import ROOT
 LAYERS = (
     ("demo",),
     ("operations",),
-    ("features", "scoring", "drift", "learning", "archive", "retraining", "alerting", "dashboard"),
+    (
+        "features",
+        "scoring",
+        "drift",
+        "learning",
+        "archive",
+        "retraining",
+        "rollout",
+        "alerting",
+        "dashboard",
+    ),
     ("model_registry",),
     ("feature_store", "monitoring"),
     ("runtime",),
