@@ -14,10 +14,11 @@ from services.features.catch_up import BuildProgress
 from services.features.decoder import SourceDecoder
 from services.features.generations import Generations
 from services.features.heartbeat_store import HeartbeatStore
-from services.features.row_store import RowStore, ViewPosition
+from services.features.row_store import RowStore
 from services.features.source_stage import SourceStage
 from services.features.stage import FeatureStage
 from services.features.view_heartbeats import ViewHeartbeats
+from services.features.view_progress import ViewPosition
 from services.features.view_stage import ViewStage
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter

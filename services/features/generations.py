@@ -11,7 +11,8 @@ import structlog
 
 from services.feature_store import feast_layout, view_definition
 from services.feature_store.plan import View
-from services.features.row_store import RowStore, ViewGeneration
+from services.features.row_store import RowStore
+from services.features.view_progress import ViewGeneration
 from services.runtime import metrics
 from streams.outages import OutageError, is_outage
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from services.features.row_store import decode_progress, progress_key, watermarks_key
+from services.features.view_progress import decode_progress, progress_key, watermarks_key
 from services.runtime.redis_commands import encode
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings

@@ -3,8 +3,9 @@
 import structlog
 
 from services.features.generations import NOW, Generations
-from services.features.row_store import RowStore, StateLostError, ViewProgress, WriteConflictError
+from services.features.row_store import RowStore, StateLostError, WriteConflictError
 from services.features.view_partition import PartitionViews, ViewPartition
+from services.features.view_progress import ViewProgress
 from services.runtime import metrics
 
 log = structlog.get_logger()

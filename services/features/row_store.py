@@ -26,6 +26,16 @@ import structlog
 
 from services.feature_store import feast_layout
 from services.features import lua_scripts
+from services.features.view_progress import (
+    ProgressUpdate,
+    ViewGeneration,
+    ViewPosition,
+    ViewProgress,
+    decode_progress,
+    encode_progress,
+    progress_key,
+    watermark_keys,
+)
 from services.runtime import times, watermarks
 from services.runtime.redis_commands import encode
 from services.runtime.redis_pipeline import AsyncPipeline
@@ -36,20 +46,8 @@ log = structlog.get_logger()
 
 WATCH_SECONDS = 2.0
 """Interval between two health checks of the connection."""
-ALL_PARTITIONS = -1
-"""Stands for all partitions of a source: what they have in common is in one heartbeat."""
 SCAN_COUNT = 1000
 """Keys per round trip of a sweep."""
-
-
-class ViewProgress(msgspec.Struct, frozen=True):
-    """How far a view has been processed in one partition; every sink has acknowledged all of it."""
-
-    next_offset: int = 0
-    watermarks_ms: dict[int, int] = {}
-    """Watermark of each source partition; of `ALL_PARTITIONS` together in a view's internal topic."""
-    stored: bytes = b""
-    """The raw stored bytes, empty if nothing is stored: the next `ProgressUpdate` is based on them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,42 +62,6 @@ class EntityWrite:
     """Seconds after which Redis forgets the entity, as text; ``0``: never; empty: as before this write."""
     may_be_gone: bool = False
     """Whether the row that the write is based on may have expired: then its absence is no loss."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ViewPosition:
-    """Generation and progress of a view in one partition of a stage: every write is based on it."""
-
-    view: str
-    generation: int
-    stage_partition: str
-    """Stage and partition, such as ``source-0``: the field of the progress hash."""
-    progress: ViewProgress
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ProgressUpdate:
-    """A view's new progress in one partition of a stage, with the watermark to publish, if any."""
-
-    before: ViewPosition
-    after: ViewProgress
-    partition: int
-    watermark_ms: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ViewGeneration:
-    """The stored generation of a view."""
-
-    number: int
-    definition: str
-    """Digest of the view's definition."""
-    start: str
-    """``earliest``, or ``now``: without stored progress, a partition begins at the worker's offset."""
-    unswept: bool = False
-    """Rows of earlier generations are still to be deleted; see `RowStore.sweep`."""
-    topics: str = ""
-    """Digest of the identity of the topics that the progress is of; empty if it is unknown."""
 
 
 class WriteConflictError(OutageError):
@@ -171,7 +133,7 @@ class RowStore:
 
     async def announce(self, view: str, partitions: int) -> None:
         """Give every partition of a view a watermark; `NEVER` where none is stored."""
-        keys = _watermark_keys(self._project, view)
+        keys = watermark_keys(self._project, view)
         command = lua_scripts.announce.command(*keys, partitions, watermarks.NEVER)
         await lua_scripts.run(self._pipeline, lua_scripts.announce, [command])
 
@@ -216,7 +178,7 @@ class RowStore:
         before = expected.number if expected else 0
         command = lua_scripts.begin.command(
             progress_key(self._project, view),
-            *_watermark_keys(self._project, view),
+            *watermark_keys(self._project, view),
             before or b"",
             max(before + 1, times.now_ms()),
             definition,
@@ -325,11 +287,11 @@ class RowStore:
             WriteConflictError: Another progress or generation of some view is stored; the progress of others
                 may have been stored.
         """
-        written = [_encode_progress(update.after) for update in updates]
+        written = [encode_progress(update.after) for update in updates]
         commands = [
             lua_scripts.advance.command(
                 progress_key(self._project, update.before.view),
-                *_watermark_keys(self._project, update.before.view),
+                *watermark_keys(self._project, update.before.view),
                 update.before.generation,
                 update.before.stage_partition,
                 update.before.progress.stored,
@@ -369,31 +331,3 @@ def _is_older(stored: bytes, version: bytes, generation: int) -> bool:
         return True
     offsets, needed = feast_layout.decode_sidecar(stored)[0], feast_layout.decode_sidecar(version)[0]
     return any(offsets.get(partition, -1) < offset for partition, offset in needed.items())
-
-
-def decode_progress(raw: bytes | None) -> ViewProgress:
-    """Return the progress in these stored bytes; that of a view that begins if nothing is stored."""
-    if raw is None:
-        return ViewProgress()
-    return msgspec.structs.replace(msgspec.json.decode(raw, type=ViewProgress), stored=raw)
-
-
-def _encode_progress(progress: ViewProgress) -> bytes:
-    watermarks_ms = dict(sorted(progress.watermarks_ms.items()))
-    return msgspec.json.encode({"next_offset": progress.next_offset, "watermarks_ms": watermarks_ms})
-
-
-def watermarks_key(project: str, view: str) -> str:
-    """Return the key of a view's watermarks."""
-    return watermarks.key(watermarks.of_view(project, view))
-
-
-def _watermark_keys(project: str, view: str) -> tuple[str, str]:
-    """Return the keys of a view's watermarks and of their order; they change together."""
-    name = watermarks.of_view(project, view)
-    return watermarks.key(name), watermarks.order_key(name)
-
-
-def progress_key(project: str, view: str) -> str:
-    """Return the key of a view's progress hash, in the slot of its watermarks on a Redis Cluster."""
-    return f"driftline:progress:{{{watermarks_key(project, view)}}}"

@@ -16,9 +16,10 @@ from aiokafka import ConsumerRecord
 from services.features.catch_up import OpenReader
 from services.features.decoder import DecodedSlice, SourceDecoder, source_header
 from services.features.generations import Generations
-from services.features.row_store import ProgressUpdate, RowStore, ViewPosition, ViewProgress
+from services.features.row_store import RowStore
 from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters, split_defects
 from services.features.view_partition import ViewPartition, ViewSink
+from services.features.view_progress import ProgressUpdate, ViewPosition, ViewProgress
 from services.features.view_state import Event
 from services.features.view_writer import ViewWriter
 from services.runtime import metrics

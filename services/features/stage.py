@@ -34,7 +34,7 @@ from services.features.catch_up import BuildProgress, CatchUp, OpenReader
 from services.features.decoder import SERVICE
 from services.features.generations import Generations
 from services.features.position_lookup import PositionLookup
-from services.features.row_store import ProgressUpdate, RowStore, StateLostError, WriteConflictError
+from services.features.row_store import RowStore, StateLostError, WriteConflictError
 from services.features.view_partition import (
     PartitionViews,
     ViewPartition,
@@ -42,6 +42,7 @@ from services.features.view_partition import (
     by_progress,
     forget_on_error,
 )
+from services.features.view_progress import ProgressUpdate
 from services.runtime import metrics
 from services.runtime.watermarks import NEVER
 from streams import codec

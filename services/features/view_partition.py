@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from services.features.row_store import ViewPosition, ViewProgress
+from services.features.view_progress import ViewPosition, ViewProgress
 
 log = structlog.get_logger()
 

@@ -7,18 +7,11 @@ from aiokafka import ConsumerRecord
 from services.features.catch_up import OpenReader
 from services.features.decoder import SourceDecoder, source_of
 from services.features.generations import Generations
-from services.features.row_store import (
-    ALL_PARTITIONS,
-    ProgressUpdate,
-    RowStore,
-    StateLostError,
-    ViewPosition,
-    ViewProgress,
-    WriteConflictError,
-)
+from services.features.row_store import RowStore, StateLostError, WriteConflictError
 from services.features.source_stage import GENERATION_HEADER
 from services.features.stage import FeatureStage, count_invalid, public_watermark, send_letters, split_defects
 from services.features.view_partition import ViewPartition
+from services.features.view_progress import ALL_PARTITIONS, ProgressUpdate, ViewPosition, ViewProgress
 from services.features.view_writer import ViewWriter
 from services.runtime.times import now_ms
 from services.runtime.watermarks import NEVER

@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 
 from services.feature_store import feast_layout
-from services.features.row_store import EntityWrite, RowStore, StateLostError, ViewPosition
+from services.features.row_store import EntityWrite, RowStore, StateLostError
 from services.features.state_cache import CachedState, StateCache, StateCachePool
+from services.features.view_progress import ViewPosition
 from services.features.view_state import Entity, EntityRow, Event, ViewLogic
 from services.runtime import metrics
 from streams import records, topics

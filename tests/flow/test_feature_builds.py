@@ -12,14 +12,9 @@ from services.feature_store import feast_layout
 from services.features import stage
 from services.features.decoder import SourceDecoder
 from services.features.generations import NOW, Generations, SupersededError
-from services.features.row_store import (
-    ProgressUpdate,
-    ViewGeneration,
-    ViewPosition,
-    ViewProgress,
-    WriteConflictError,
-)
+from services.features.row_store import WriteConflictError
 from services.features.state_cache import StateCachePool
+from services.features.view_progress import ProgressUpdate, ViewGeneration, ViewPosition, ViewProgress
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime import watermarks

@@ -6,7 +6,8 @@ from typing import Any
 
 from services.feature_store import feast_layout
 from services.feature_store.plan import View
-from services.features.row_store import RowStore, ViewPosition
+from services.features.row_store import RowStore
+from services.features.view_progress import ViewPosition
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from services.runtime.redis_pipeline import AsyncPipeline

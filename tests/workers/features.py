@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.feature_store import repository
-from services.features import row_store
+from services.features import row_store, view_progress
 from services.features.process import FeaturesProcess
 from services.features.view_state import Event, ViewLogic
 from services.runtime import logs
@@ -30,7 +30,7 @@ class FaultyStore(row_store.RowStore):
                 os.kill(os.getpid(), int(os.environ["FAULT_SIGNAL"]))
 
     async def write(
-        self, position: row_store.ViewPosition, field: bytes, writes: Sequence[row_store.EntityWrite]
+        self, position: view_progress.ViewPosition, field: bytes, writes: Sequence[row_store.EntityWrite]
     ) -> None:
         if len(writes) > 1:
             self.reach("before write")
@@ -42,8 +42,8 @@ class FaultyStore(row_store.RowStore):
             await super().write(position, field, writes)
 
     async def update_progress(
-        self, updates: Sequence[row_store.ProgressUpdate]
-    ) -> list[row_store.ViewProgress]:
+        self, updates: Sequence[view_progress.ProgressUpdate]
+    ) -> list[view_progress.ViewProgress]:
         self.reach("written")
         progress = await super().update_progress(updates)
         self.reach("progressed")

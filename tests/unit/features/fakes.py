@@ -11,15 +11,8 @@ from services.feature_store import feast_layout
 from services.feature_store.plan import Column, FeatureAggregation, StreamSource, ValueType, View, ViewKind
 from services.features.generations import EARLIEST, Generations
 from services.features.heartbeat_store import ForwardedProgress
-from services.features.row_store import (
-    EntityWrite,
-    ProgressUpdate,
-    StateLostError,
-    ViewGeneration,
-    ViewPosition,
-    ViewProgress,
-    WriteConflictError,
-)
+from services.features.row_store import EntityWrite, StateLostError, WriteConflictError
+from services.features.view_progress import ProgressUpdate, ViewGeneration, ViewPosition, ViewProgress
 from services.runtime import redis_commands
 from streams import codec
 

@@ -11,8 +11,9 @@ from aiokafka.errors import OffsetOutOfRangeError
 from services.features import catch_up
 from services.features.catch_up import BuildProgress, CatchUp
 from services.features.position_lookup import PositionLookup
-from services.features.row_store import StateLostError, ViewProgress
+from services.features.row_store import StateLostError
 from services.features.view_partition import PartitionViews, ViewPartition
+from services.features.view_progress import ViewProgress
 from tests.unit.features.fakes import (
     BY_ID,
     BY_SHOP,

@@ -6,8 +6,9 @@ from typing import Any
 
 from services.features.generations import NOW, Generations
 from services.features.position_lookup import PositionLookup
-from services.features.row_store import StateLostError, ViewProgress, WriteConflictError
+from services.features.row_store import StateLostError, WriteConflictError
 from services.features.view_partition import PartitionViews, ViewPartition
+from services.features.view_progress import ViewProgress
 from tests.unit.features.fakes import BY_ID, FakeRowStore, FakeSink, started_generations
 
 

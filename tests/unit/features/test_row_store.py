@@ -6,16 +6,8 @@ from typing import Any
 import pytest
 
 from services.feature_store import feast_layout
-from services.features.row_store import (
-    EntityWrite,
-    ProgressUpdate,
-    RowStore,
-    StateLostError,
-    ViewGeneration,
-    ViewPosition,
-    ViewProgress,
-    WriteConflictError,
-)
+from services.features.row_store import EntityWrite, RowStore, StateLostError, WriteConflictError
+from services.features.view_progress import ProgressUpdate, ViewGeneration, ViewPosition, ViewProgress
 from tests.unit.features.fakes import ScriptedPipeline
 
 FIELD = b"_driftline:v"

@@ -10,9 +10,10 @@ from faust.types import TP
 from prometheus_client import REGISTRY
 
 from services.features import stage
-from services.features.row_store import ProgressUpdate, StateLostError, ViewProgress, WriteConflictError
+from services.features.row_store import StateLostError, WriteConflictError
 from services.features.stage import FeatureStage, public_watermark
 from services.features.view_partition import ViewPartition
+from services.features.view_progress import ProgressUpdate, ViewProgress
 from services.runtime.watermarks import NEVER
 from streams.batches import Lanes
 from streams.slices import Slice, SliceObserver

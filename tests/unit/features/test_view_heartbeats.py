@@ -8,9 +8,9 @@ import pytest
 
 from services.features.decoder import ALL_SOURCES
 from services.features.heartbeat_store import ForwardedProgress
-from services.features.row_store import ViewProgress
 from services.features.source_stage import GENERATION_HEADER
 from services.features.view_heartbeats import ViewHeartbeats, heartbeat_due, interval_ms
+from services.features.view_progress import ViewProgress
 from services.runtime.watermarks import NEVER
 from streams import codec, topics
 from tests.unit.features.fakes import SOURCE, FakeProducer, FakeRowStore, generation

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.features.row_store import ViewPosition, ViewProgress
 from services.features.view_partition import ViewPartition, by_progress, forget_on_error
+from services.features.view_progress import ViewPosition, ViewProgress
 from tests.unit.features.fakes import FakeSink
 
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from services.features.decoder import ALL_SOURCES, SourceDecoder, source_header
-from services.features.row_store import StateLostError, ViewProgress, WriteConflictError
+from services.features.row_store import StateLostError, WriteConflictError
 from services.features.source_stage import GENERATION_HEADER
 from services.features.view_partition import ViewPartition
+from services.features.view_progress import ViewProgress
 from services.features.view_stage import ViewStage
 from services.features.view_state import ViewLogic
 from services.features.view_writer import ViewWriter

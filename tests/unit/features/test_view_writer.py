@@ -9,8 +9,9 @@ from prometheus_client import REGISTRY
 
 from services.feature_store import feast_layout
 from services.features.decoder import SourceDecoder
-from services.features.row_store import StateLostError, ViewPosition, ViewProgress, WriteConflictError
+from services.features.row_store import StateLostError, WriteConflictError
 from services.features.state_cache import StateCachePool
+from services.features.view_progress import ViewPosition, ViewProgress
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from streams import records, topics
