@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.rollout import arm_difference, error_odds, evidence, paired_blocks, sample_ratio
-from services.rollout.arm_difference import ArmSums
+from services.rollout.arm_difference import KeySums
 
 ALPHA = 0.05
 ROLLOUTS = 2_000
@@ -89,8 +89,8 @@ class Canary:
     """One canary step of all rollouts: sums by look, ``(n_rollouts, n_looks)``."""
 
     share: float
-    challenger: ArmSums
-    champion: ArmSums
+    challenger: KeySums
+    champion: KeySums
     errors: tuple[Numbers, Numbers]
 
     def worse_loss(self) -> Decisions:
@@ -182,13 +182,13 @@ def canary(
 
 def _losses(
     random: np.random.Generator, world: World, stormy: Decisions, keys: Counts, added: float
-) -> ArmSums:
+) -> KeySums:
     laws = [
         tilted(world.losses, law, float(law @ world.losses) + added) if added else law
         for law in (world.calm, world.storm)
     ]
     counts = random.multinomial(keys, np.where(stormy[..., None], laws[1], laws[0]))
-    return ArmSums(keys.astype(np.float64), counts @ world.losses, counts @ world.losses**2)
+    return KeySums(keys.astype(np.float64), counts @ world.losses, counts @ world.losses**2)
 
 
 def shadow(
@@ -255,7 +255,7 @@ def _sums_by_look(losses: Numbers, is_own: Decisions, look: Counts) -> Numbers:
 
 def _step_of(share: float, sums: Numbers) -> Canary:
     own, other = sums[:, :4], sums[:, 4:]
-    arms = [ArmSums(each[:, 0], each[:, 1], each[:, 2]) for each in (own, other)]
+    arms = [KeySums(each[:, 0], each[:, 1], each[:, 2]) for each in (own, other)]
     return Canary(share, arms[0], arms[1], (own[:, 3], other[:, 3]))
 
 

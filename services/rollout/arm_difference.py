@@ -34,7 +34,7 @@ DIFFERENCES = 129
 """Number of differences that `interval` tries."""
 
 
-class ArmSums(NamedTuple):
+class KeySums(NamedTuple):
     """Sums of the values of one arm, by cohort, ``(..., n_cohorts)``; of keys, each counted once."""
 
     keys: Numbers
@@ -43,7 +43,7 @@ class ArmSums(NamedTuple):
 
 
 def log_evidence(
-    challenger: ArmSums, champion: ArmSums, share: Numbers | float, margin: float = 0.0
+    challenger: KeySums, champion: KeySums, share: Numbers | float, margin: float = 0.0
 ) -> Numbers:
     """Return the log evidence after each cohort that the challenger's mean is above the champion's.
 
@@ -63,7 +63,7 @@ def log_evidence(
 
 
 def log_evidence_below(
-    challenger: ArmSums, champion: ArmSums, share: Numbers | float, margin: float = 0.0
+    challenger: KeySums, champion: KeySums, share: Numbers | float, margin: float = 0.0
 ) -> Numbers:
     """Return the log evidence that the challenger's mean is above the champion's by less than a margin."""
     guess = _guesses(champion)
@@ -73,7 +73,7 @@ def log_evidence_below(
 
 
 def interval(
-    challenger: ArmSums, champion: ArmSums, share: Numbers | float, log_limit: float
+    challenger: KeySums, champion: KeySums, share: Numbers | float, log_limit: float
 ) -> tuple[float, float]:
     """Return the differences against which there is no evidence after the last cohort, ``(n_cohorts,)``."""
     if not len(challenger.keys) or not challenger.keys.sum() or not champion.keys.sum():
@@ -86,7 +86,7 @@ def interval(
     return max([-1.0, *low]), min([1.0, *high])
 
 
-def _guesses(champion: ArmSums) -> Numbers:
+def _guesses(champion: KeySums) -> Numbers:
     """Return for each cohort the champion's mean before it."""
     keys, total = np.cumsum(champion.keys, axis=-1), np.cumsum(champion.total, axis=-1)
     found: Numbers = (GUESS_FIRST + total - champion.total) / (1 + keys - champion.keys)
@@ -94,7 +94,7 @@ def _guesses(champion: ArmSums) -> Numbers:
 
 
 def _sums(
-    challenger: ArmSums, champion: ArmSums, share: Numbers | float, guess: Numbers, margin: float
+    challenger: KeySums, champion: KeySums, share: Numbers | float, guess: Numbers, margin: float
 ) -> tuple[Numbers, Numbers]:
     """Return the sums of X and of its square, by cohort."""
     above = guess + margin

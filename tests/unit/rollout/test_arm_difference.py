@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from services.rollout import arm_difference
-from services.rollout.arm_difference import ArmSums
+from services.rollout.arm_difference import KeySums
 from services.rollout.evidence import log_threshold
 
 
-def sums_of(values: np.ndarray, is_own: np.ndarray) -> ArmSums:
-    return ArmSums(is_own * 1.0, is_own * values, is_own * values**2)
+def sums_of(values: np.ndarray, is_own: np.ndarray) -> KeySums:
+    return KeySums(is_own * 1.0, is_own * values, is_own * values**2)
 
 
 def test_wins_nothing_on_average_over_all_assignments_of_keys() -> None:
@@ -28,13 +28,13 @@ def test_wins_nothing_on_average_over_all_assignments_of_keys() -> None:
         assert (chances @ below <= 1 + 1e-9).all()
 
 
-def drawn(added: float, share: float = 0.1, cohorts: int = 200) -> tuple[ArmSums, ArmSums]:
+def drawn(added: float, share: float = 0.1, cohorts: int = 200) -> tuple[KeySums, KeySums]:
     random = np.random.default_rng(3)
     found = []
     for mean, keys in ((0.2 + added, 1000 * share), (0.2, 1000 * (1 - share))):
         counts = np.full(cohorts, round(keys))
         totals = random.binomial(counts, mean).astype(float)
-        found.append(ArmSums(counts.astype(float), totals, totals))
+        found.append(KeySums(counts.astype(float), totals, totals))
     return found[0], found[1]
 
 
@@ -53,7 +53,7 @@ def test_interval_has_the_difference() -> None:
 
 
 def test_interval_without_one_of_the_arms_is_the_range() -> None:
-    nothing = ArmSums(np.zeros(2), np.zeros(2), np.zeros(2))
+    nothing = KeySums(np.zeros(2), np.zeros(2), np.zeros(2))
     assert arm_difference.interval(nothing, drawn(0.0, cohorts=2)[1], 0.1, 3.0) == (-1.0, 1.0)
 
 
@@ -61,7 +61,7 @@ def test_evidence_needs_only_sums() -> None:
     """A cohort's evidence is that of its requests, one by one, with the guess before the cohort."""
     values, own = np.array([0.2, 0.7, 0.1, 1.0]), np.array([True, False, True, False])
     arms = [sums_of(values, each) for each in (own, ~own)]
-    first, second = (ArmSums(*(part.sum(keepdims=True) for part in each)) for each in arms)
+    first, second = (KeySums(*(part.sum(keepdims=True) for part in each)) for each in arms)
     share, guess = 0.3, arm_difference.GUESS_FIRST
     scale = max(guess * (1 - share), (1 - guess) * share)
     bets = (values - guess) * (own - share) / scale
