@@ -112,6 +112,15 @@ ALERTS = InternalTopic(
     consumers=("alerting", "operators"),
     compacted=True,
 )
+LEDGER = InternalTopic(
+    name="driftline.ledger",
+    key="model",
+    record="LedgerEntry",
+    producer="operators",
+    consumers=("archive", "operators"),
+    retention_ms=-1,
+    bytes_min=8 << 20,
+)
 DRIFT_STATE = InternalTopic(
     name="driftline.drift-state",
     key="model",
@@ -188,6 +197,7 @@ ALL = (
     MODELS,
     REFERENCES,
     ALERTS,
+    LEDGER,
     DRIFT_STATE,
     LEARNING_STATE,
     LEARNED,

@@ -409,6 +409,12 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
             "reason": "r", "model": "nobody",
         }  # fmt: skip
 
+    def entry(_rng: random.Random, identity: str, time_ms: int) -> Json:
+        return {
+            "entry_id": identity, "number": 1, "kind": "gate", "model": model, "version": 1,
+            "request_id": "r", "actor": "a", "at_ms": time_ms, "evidence": {}, "previous": "p", "hash": "h",
+        }  # fmt: skip
+
     def garbage(_rng: random.Random, identity: str, time_ms: int) -> Json:
         return {"id": identity, "at": time_ms, "reason": "r"}
 
@@ -448,6 +454,7 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
     silences = Shape(
         "silence", "silence_id", "reason", "reason", time="until_ms", key_is_needed=True, tag="type", **ours
     )
+    entries = Shape("entry", "entry_id", "model", "actor", None, "version", None, "at_ms", **ours)
     states = Shape("state", "id", "reason", "reason", key_is_needed=True, all_are=Fate.IGNORED)
     failures = Shape("letter", "topic", "reason", "reason", None, "offset", None, "failed_time_ms", **ours)
     orders = Shape("forwarded", "order_id", "shop", "note", "amount", "desk", "paid", all_are=Fate.INVALID)
@@ -459,6 +466,9 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
             readers=_readers(invalid=["retraining"]), **shared,
         ),
         Target(topics.MODELS.name, shape=changes, fields=change, readers=skipped, **shared),
+        Target(
+            topics.LEDGER.name, shape=entries, fields=entry, readers=_readers(invalid=["archive"]), **shared
+        ),
         Target(topics.ALERTS.name, shape=silences, fields=silence, readers=skipped, **shared),
         Target(topics.DRIFT_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.LEARNING_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),

@@ -32,7 +32,7 @@ def topic_tables(
     settings: Settings, declarations: Mapping[str, ModelDeclaration]
 ) -> dict[str, row_schemas.Table]:
     """Return the table of each topic that is archived."""
-    table_of = {}
+    table_of = {topics.LEDGER.name: row_schemas.LEDGER}
     with contextlib.suppress(PlanError):  # without an applied Feast repository there are no source topics
         table_of.update(dict.fromkeys(repository.load(settings).by_topic(), row_schemas.EVENTS))
     for declaration in declarations.values():

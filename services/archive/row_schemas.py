@@ -134,6 +134,14 @@ def _predicted_class(row: DecodedRecord) -> str | None:
     return prediction if isinstance(prediction, str) else None
 
 
+def _evidence_json(row: DecodedRecord) -> str:
+    return msgspec.json.encode(row.decoded.evidence).decode()
+
+
+def _record_text(row: DecodedRecord) -> str:
+    return (row.record.value or b"").decode()
+
+
 def _given(name: str) -> Callable[[DecodedRecord], Any]:
     """Return a function that reads a field which may be absent: null then."""
     read = attrgetter(f"decoded.{name}")
@@ -246,4 +254,27 @@ OUTCOMES = Table(
     decode=records.decoder_of(records.Outcome).decode,
     check=record_origin.check_outcome,
     repeats=True,
+)
+LEDGER = Table(
+    name=inference_log.LEDGER,
+    columns=(
+        _from_record("partition", pa.int32()),
+        _from_record("offset", pa.int64()),
+        _from_decoded("entry_id", pa.string()),
+        _from_decoded("number", pa.int64()),
+        _from_decoded("kind", pa.string()),
+        _from_decoded("model", pa.string()),
+        _from_decoded("version", pa.int64()),
+        _from_decoded("request_id", pa.string()),
+        _from_decoded("actor", pa.string()),
+        _from_decoded("at_ms", pa.int64()),
+        _from_decoded("event_time_ms", pa.int64()),
+        TableColumn("evidence", pa.string(), _evidence_json),
+        _from_decoded("previous", pa.string()),
+        _from_decoded("hash", pa.string()),
+        TableColumn("record", pa.string(), _record_text),  # whose bytes have the hash
+    ),
+    partition_by="model",
+    decode=records.decoder_of(records.LedgerEntry).decode,
+    repeats=False,
 )

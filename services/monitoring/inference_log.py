@@ -8,6 +8,8 @@ Tables below `Settings.archive_root`, each a folder:
   ``features_number`` (null for a text) and ``features_text`` (null for a number); ``feature_set`` stands for
   their names and definitions, which are in the models topic (`streams.feature_sets`). Multiclass:
   ``predicted_class``, and ``probabilities`` in the order of the declared classes.
+- ``ledger``: one row for each record of the ledger topic, with its text in ``record``. It is not opened with
+  the others: their versions are the version of a training set.
 - ``outcomes``: one row for each prediction whose label is known, and one more for each later label that
   corrects it: of the rows with one ``prediction_id`` and ``event_time_ms`` the one with the highest
   ``correction`` counts (null: 0), and ``corrected_label`` is the label that it replaces. Multiclass:
@@ -37,6 +39,7 @@ from services.runtime.settings import Settings
 EVENTS = "events"
 PREDICTIONS = "predictions"
 OUTCOMES = "outcomes"
+LEDGER = "ledger"
 TABLES = (EVENTS, PREDICTIONS, OUTCOMES)
 
 

@@ -21,6 +21,7 @@ from streams.records.drift_reports import (
     ValueStatistics,
 )
 from streams.records.field_types import ASKED_OVER_HTTP, FeatureValue, Int32, Int64, TimeMs
+from streams.records.ledger_entries import LedgerEntry
 from streams.records.model_changes import (
     Arm,
     FeatureSet,
@@ -70,6 +71,7 @@ __all__ = [
     "Label",
     "LearnedModel",
     "LearnedSpan",
+    "LedgerEntry",
     "LossDifference",
     "LossSums",
     "MeasureFigures",

@@ -62,6 +62,21 @@ PREDICTION = records.Prediction(
     prediction=True,
 )
 
+LEDGER_ENTRY = records.LedgerEntry(
+    entry_id="r/gate/floor",
+    number=7,
+    kind="gate",
+    model="m",
+    version=3,
+    request_id="r",
+    actor="retraining",
+    at_ms=11,
+    event_time_ms=5,
+    evidence={"floor": 0.5},
+    previous="0" * 64,
+    hash="1" * 64,
+)
+
 
 def outcome(source_offset: int, source_partition: int = 0, source: str = "") -> bytes:
     """Return an encoded outcome of the label at this source offset."""

@@ -6,9 +6,17 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from services.archive.row_schemas import EVENTS, OUTCOMES, PREDICTIONS, DecodedRecord, Table, unfit_rows
+from services.archive.row_schemas import (
+    EVENTS,
+    LEDGER,
+    OUTCOMES,
+    PREDICTIONS,
+    DecodedRecord,
+    Table,
+    unfit_rows,
+)
 from streams.records import FeatureValue, Outcome, Prediction
-from tests.unit.archive.kafka_records import OUTCOME, PREDICTION, Record
+from tests.unit.archive.kafka_records import LEDGER_ENTRY, OUTCOME, PREDICTION, Record
 
 
 def row(table: Table, record: Record, decoded: object) -> dict[str, object]:
@@ -126,7 +134,17 @@ def test_an_event_is_archived_raw_and_a_heartbeat_with_its_watermark() -> None:
     assert (heartbeat["value"], heartbeat["watermark_ms"]) == (None, 77)
 
 
-@pytest.mark.parametrize("table", [EVENTS, PREDICTIONS, OUTCOMES])
+def test_an_entry_of_the_ledger_is_kept_with_the_record_whose_bytes_have_the_hash() -> None:
+    found = row(LEDGER, Record(4, b'{"entry_id":"r/gate/floor"}'), LEDGER_ENTRY)
+    assert found == msgspec.structs.asdict(LEDGER_ENTRY) | {
+        "partition": 0,
+        "offset": 4,
+        "evidence": '{"floor":0.5}',
+        "record": '{"entry_id":"r/gate/floor"}',
+    }
+
+
+@pytest.mark.parametrize("table", [EVENTS, LEDGER, PREDICTIONS, OUTCOMES])
 def test_no_rows_make_a_batch_with_all_columns(table: Table) -> None:
     batch = table.batch([])
     assert (batch.num_rows, batch.schema) == (0, table.schema)

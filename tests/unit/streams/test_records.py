@@ -113,6 +113,7 @@ def test_records_that_share_a_topic_are_told_apart():
 WIRE = (
     records.Prediction, records.Outcome, records.DriftRecord, records.RetrainingRecord, records.ModelsRecord,
     records.LearnedModel, records.DeadLetter, records.ReplayMark, records.FeatureRow, records.AlertRecord,
+    records.LedgerEntry,
 )  # fmt: skip
 EXACT_SUMS = {"sums", "products", "squares"}
 """Integers of any size: sums over all rows of a training set."""
