@@ -7,6 +7,16 @@ from services.runtime.declaration.alerts import ALERT_KINDS, AlertRoute, Alerts
 from services.runtime.declaration.application_topics import ApplicationTopic, LabelTopic, RequestTopic
 from services.runtime.declaration.business import Business
 from services.runtime.declaration.features import Features, MissingValues
+from services.runtime.declaration.gates import (
+    LOSSES,
+    MEASURES,
+    CalibrationGate,
+    FairnessGate,
+    Gates,
+    LatencyGate,
+    MeasureLimit,
+    SegmentGate,
+)
 from services.runtime.declaration.learning import (
     INTERVALS_AHEAD_MAX,
     REFERENCE_ROWS_MIN,
@@ -29,7 +39,7 @@ from services.runtime.declaration.objectives import (
     Objective,
     Slo,
 )
-from services.runtime.declaration.retraining import Gates, Retraining
+from services.runtime.declaration.retraining import Retraining
 from services.runtime.declaration.rollout import Rollout
 from services.runtime.declaration.strict import (
     DAY_MS,
@@ -48,6 +58,8 @@ __all__ = [
     "INTERVALS_AHEAD_MAX",
     "LATENCY_BOUNDS_MS",
     "LATE_WINDOWS_MAX",
+    "LOSSES",
+    "MEASURES",
     "MONTH_MS",
     "MULTICLASS_MIN",
     "REFERENCE_ROWS_MIN",
@@ -57,15 +69,19 @@ __all__ = [
     "Alerts",
     "ApplicationTopic",
     "Business",
+    "CalibrationGate",
     "DeclarationError",
     "Detector",
+    "FairnessGate",
     "Features",
     "Gates",
     "LabelTopic",
+    "LatencyGate",
     "LatencyObjective",
     "Learning",
     "LearningReference",
     "Limits",
+    "MeasureLimit",
     "MissingValues",
     "ModelDeclaration",
     "Monitoring",
@@ -75,6 +91,7 @@ __all__ = [
     "RequestTopic",
     "Retraining",
     "Rollout",
+    "SegmentGate",
     "Slo",
     "learning_models",
 ]

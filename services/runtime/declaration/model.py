@@ -9,11 +9,12 @@ from services.runtime.declaration.alerts import Alerts
 from services.runtime.declaration.application_topics import LabelTopic, RequestTopic
 from services.runtime.declaration.business import Business
 from services.runtime.declaration.features import Features
+from services.runtime.declaration.gates import Gates
 from services.runtime.declaration.learning import Learning
 from services.runtime.declaration.limits import Limits
 from services.runtime.declaration.monitoring import Monitoring
 from services.runtime.declaration.objectives import Slo
-from services.runtime.declaration.retraining import Gates, Retraining
+from services.runtime.declaration.retraining import Retraining
 from services.runtime.declaration.rollout import Rollout
 from services.runtime.declaration.strict import Strict
 from streams import codec
@@ -75,8 +76,6 @@ class ModelDeclaration(Strict):
             raise ValueError(
                 f"classes: a multiclass model needs {MULTICLASS_MIN} or more, other tasks must not have any"
             )
-        if self.task != "binary" and self.gates is not None:
-            raise ValueError("gates: only binary models can be retrained")
         if self.learning is not None and self.gates is not None:
             raise ValueError(
                 "learning: a model either learns online or is retrained; remove learning or gates"
@@ -85,6 +84,20 @@ class ModelDeclaration(Strict):
             raise ValueError("slo.accuracy: not measured for a regression; use the alarm on its loss")
         if self.learning is not None and self.task == "multiclass":
             raise ValueError("learning: only binary models and regressions can learn online")
+        return self
+
+    @model_validator(mode="after")
+    def _check_gates(self) -> Self:
+        if self.gates is not None:
+            has_segments = bool(self.monitoring.segments)
+            fault = self.gates.fault(
+                self.task, has_costs=self.business is not None, has_segments=has_segments
+            )
+            if fault is not None:
+                raise ValueError(fault)
+            for name in self.gates.fairness.groups if self.gates.fairness else ():
+                if not self.features.service and name not in self.features.from_request:
+                    raise ValueError(f"gates.fairness.groups names {name!r}, which is not a feature")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The sections ``retraining`` and ``gates``: when a new version is trained, and what it must meet."""
+"""The section ``retraining``: when a new version is trained, and on which data."""
 
 from typing import Literal
 
@@ -22,14 +22,3 @@ class Retraining(Strict):
     effective_after_hours: float = Field(0, ge=0)
     refit: bool = False
     """Whether a candidate that passed the gates is fitted again on all rows, including the held-out days."""
-
-
-class Gates(Strict):
-    """The conditions that a candidate must meet."""
-
-    metric: Literal["log_loss"] = "log_loss"
-    floor: float
-    margin: float = Field(0.0, ge=-1, le=1)
-    """How much better than the champion the candidate must be; negative: how much worse it may be. If a
-    candidate that passes is fitted again on newer rows, a difference within the noise of the held-out days
-    is no reason to keep an older model."""

@@ -123,7 +123,6 @@ def test_only_encodings_of_the_registry_have_an_encoder() -> None:
         (part("label", positive_above=None), ": a binary model needs label.positive_above"),
         (document(task="multiclass", classes=["a", "b"]), ": classes: a multiclass model needs 3 or more"),
         (document(classes=["a", "b", "c"]), ": classes: a multiclass model needs 3 or more"),
-        (document(task="regression", gates={"floor": 1}), ": gates: only binary models can be retrained"),
         (
             document(
                 task="regression",
@@ -347,3 +346,53 @@ def test_a_feature_is_named_once() -> None:
 def test_a_window_is_a_second_long_at_least(content: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="_hours"):
         declared(content)
+
+
+@pytest.mark.parametrize(
+    ("gates", "fault"),
+    [
+        ({}, "gates: give floor or limits: without a champion they alone decide"),
+        (
+            {"floor": 1, "metric": "rmse"},
+            ": gates.metric: 'rmse' is no loss of a binary model; known: log_loss",
+        ),
+        (
+            {"limits": {"r2": {"min": 0}}},
+            ": gates.limits: 'r2' is no measure of a binary model; known: log_loss",
+        ),
+        ({"limits": {"auc": {}}}, "gates.limits.auc: give min, max or both"),
+        ({"limits": {"auc": {"min": 0.9, "max": 0.1}}}, "gates.limits.auc: min 0.9 is above max 0.1"),
+        ({"floor": 1, "metric": "cost"}, ": gates: cost needs a section business that declares the costs"),
+        ({"floor": 1, "segments": {}}, ": gates.segments: name the features in monitoring.segments"),
+        (
+            {"floor": 1, "fairness": {"groups": ["town"]}},
+            ": gates.fairness.groups names 'town', which is not",
+        ),
+        (
+            {"floor": 1, "fairness": {"groups": []}},
+            "gates.fairness.groups: Tuple should have at least 1 item",
+        ),
+        ({"floor": 1, "alpha": 0.5}, "gates.alpha: Input should be less than or equal to 0.25"),
+        ({"floor": 1, "undecided": "maybe"}, "gates.undecided: Input should be 'refuse' or 'accept'"),
+    ],
+)
+def test_gates_that_do_not_fit_are_refused(gates: dict[str, Any], fault: str) -> None:
+    (found,) = faults(document(gates=gates))
+    assert found.startswith(fault)
+
+
+def test_gates_of_a_regression_have_its_own_losses_and_measures() -> None:
+    label = document()["label"] | {"positive_above": None}
+    model = declared(document(task="regression", label=label, gates={"limits": {"rmse": {"max": 3}}}))
+    assert model.gates is not None
+    assert model.gates.metric_of(model.task) == "absolute_error"
+    for section in ("fairness", "calibration"):
+        gates = {"floor": 1, section: {"groups": ["shop"]} if section == "fairness" else {}}
+        (fault,) = faults(document(task="regression", label=label, gates=gates))
+        assert fault.startswith(f": gates.{section}: ")
+
+
+def test_gates_of_former_files_keep_their_meaning() -> None:
+    gates = declared(document(gates={"metric": "log_loss", "floor": 0.75, "margin": -0.002})).gates
+    assert gates is not None
+    assert (gates.metric, gates.floor, gates.margin, gates.limits) == ("log_loss", 0.75, -0.002, {})

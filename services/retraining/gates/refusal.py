@@ -11,7 +11,7 @@ def refusals(gates: Gates, candidate: ClassifierMetrics, champion: ClassifierMet
     nan never passes.
     """
     reasons = []
-    if not candidate.log_loss <= gates.floor:
+    if gates.floor is not None and not candidate.log_loss <= gates.floor:
         reasons.append(
             f"log loss {candidate.log_loss:.4f} on the held-out days is above the floor of {gates.floor:g}"
         )
