@@ -28,6 +28,6 @@ def rejoin(consumer: Any) -> None:
 
 
 def hangs(consumer: Any) -> bool:
-    """Return whether a member has not polled for so long that it leaves its group."""
+    """Return whether a member leaves its group because its last poll was too long ago."""
     heartbeat = consumer._coordinator.heartbeat
     return math.isfinite(heartbeat.last_poll) and heartbeat.poll_timeout_expired()

@@ -8,8 +8,9 @@ from streams import records
 SOURCES_MAX = 8
 """Maximum source topics of one filter: a model changes its request topic rarely."""
 NEWEST_MAX = 32
-"""Number of the highest offsets of a partition that are remembered one by one: so many records with an offset
-that nobody could have written make no others repeats. Their place in a snapshot is about 300 bytes."""
+"""Number of the highest offsets of a partition that are remembered one by one. Up to this number of records
+with a false, too high offset do not make valid records count as repeats. They take about 300 bytes of a
+snapshot."""
 
 OffsetsBySource = Mapping[str, Mapping[int, Sequence[int]]]
 """Rising offsets by source topic and partition."""

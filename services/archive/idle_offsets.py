@@ -1,8 +1,9 @@
 """Kafka's offsets of partitions from which nothing waits for a commit of their table.
 
 The commit of a table commits the offset after its last record. But the markers of transactions and the
-records of aborted ones come after that, and a kill between the two commits leaves Kafka's offset behind the
-table. So that the lag of the group is zero when everything is read, idle partitions are committed as well.
+records of aborted ones come after that, and a kill between the two commits leaves Kafka's offset before that
+of the table. So that the lag of the group is zero when everything is read, idle partitions are committed as
+well.
 """
 
 import contextlib

@@ -24,7 +24,7 @@ class ArmWindow(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     labels: int = 0
     loss: float | None = None
     difference: float | None = None
-    """By how much the loss is above the champion's, as the next five."""
+    """Mean loss minus the champion's; the next five fields are about this difference."""
     paired: bool = False
     low: float | None = None
     high: float | None = None

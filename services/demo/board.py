@@ -41,9 +41,9 @@ class BoardState:
     version: int
     table: Sequence[Month]
     alarms: Sequence[records.DriftAlarm]
-    """In the order of event time."""
+    """All alarms in the order of event time."""
     retrainings: Sequence[records.RetrainingFinished]
-    """In the order of event time."""
+    """All finished retrainings in the order of event time."""
     open_reasons: Sequence[str] = ()
     """Reasons of the running retrainings."""
 

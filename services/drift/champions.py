@@ -57,7 +57,7 @@ class Champions:
         self._since_ms = state.since_ms
         self._spans = list(state.spans)
         self._kept_until_ms = BEFORE_ALL_MS
-        """Before this event time, records of the champion change nothing."""
+        """Records of the champion change nothing before this event time."""
         self.are_known = True
         """Whether every record so far fits the known changes: else read the models topic to its end, then
         `settle`."""
@@ -139,9 +139,9 @@ class Champions:
         return next((span.start_ms for span in reversed(begun) if span.version == version), None)
 
     def _may_be_unlisted(self, prediction: records.Prediction) -> bool:
-        """Tell whether a version that no change lists may be the champion; a stand-in for another may not."""
-        is_stand_in = prediction.fallback_from is not msgspec.UNSET
-        return self._since_ms == BEFORE_ALL_MS and prediction.version > self.version and not is_stand_in
+        """Tell whether an unlisted version may be the champion, which a fallback for another arm may not."""
+        is_fallback = prediction.fallback_from is not msgspec.UNSET
+        return self._since_ms == BEFORE_ALL_MS and prediction.version > self.version and not is_fallback
 
     def _is_replaced(self, version: int, at_ms: int) -> bool:
         """Tell whether a later change has put a version in the place of the present champion's span."""

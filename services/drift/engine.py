@@ -97,7 +97,7 @@ class Engine:
         self.references = References(state.references, declaration)
         """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
         self.champions = Champions(state.evaluator.champion, state.champions)
-        """As `references`: read the models topic to its end where they are not known, then settle them."""
+        """Complete these, too, before `advance`: read the models topic to its end, then settle them."""
         self._evaluator = Evaluator(declaration, self.references, state.evaluator)
         self.active_alarms = self._evaluator.active
         self._on_disk = state.on_disk

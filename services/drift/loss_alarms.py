@@ -24,7 +24,7 @@ ESTIMATE_DETECTOR = "estimate"
 BUDGET_SHARE = 0.5
 """Share of the alarm budget that the loss has: a false alarm about it costs a retraining."""
 STANDING = 0.05
-"""An alarm stands while the evidence is above this share of its threshold."""
+"""Share of its threshold; an alarm stays active while the evidence is above it."""
 
 
 @dataclasses.dataclass(frozen=True)

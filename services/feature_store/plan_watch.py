@@ -13,7 +13,7 @@ class PlanWatch:
     """Looks at the file of the Feast registry, which each application rewrites."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the registry as it is now."""
+        """Begin with the present registry."""
         self._registry = plan_cache.registry_path(settings)
         self._stamp = _stamp(self._registry)
 

@@ -16,7 +16,7 @@ class ForwardedProgress:
 
     generation: int
     watermarks_ms: Sequence[int | None]
-    """Of each source partition; None without progress in this generation."""
+    """Watermark of each source partition; None without progress in this generation."""
     written_ms: int | None
     """The last heartbeat of this generation that is in every partition of the view."""
 

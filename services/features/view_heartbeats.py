@@ -25,7 +25,7 @@ from streams.producer import BatchProducer
 INTERVAL_SECONDS_MIN = 0.05
 """Shortest time between two heartbeats of one partition: what they add to the age of a complete feature."""
 HEARTBEATS_PER_SECOND_MAX = 2000
-"""Of one view, in all its partitions together: with more partitions, the interval is longer."""
+"""Maximum heartbeats of one view over all its partitions; with more partitions, the interval is longer."""
 
 
 def interval_ms(partitions: int) -> int:

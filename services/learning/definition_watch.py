@@ -31,7 +31,7 @@ class DefinitionWatch:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Take the repository as it is now."""
+        """Begin with the present repository."""
         self._settings = settings
         self._watch = PlanWatch(settings)
 

@@ -1,8 +1,8 @@
-"""From where files of the registry are downloaded: from the registry's own artifacts, or an object store.
+"""Checks where a version's files are downloaded from: the registry's own artifacts, or an object store.
 
-Whoever may write to the registry names the location of a version's files. The signature covers the files, but
-they must be downloaded first. So a location that is a file of this machine, or an address that this machine
-can reach and the writer cannot, is refused before anything is read.
+Everyone who may write to the registry can set the location of a version's files. The signature covers the
+files, but they must be downloaded first. So a location that is a file of this machine, or an address that
+this machine can reach and the writer cannot, is refused before anything is read.
 """
 
 from urllib.parse import urlsplit

@@ -58,7 +58,7 @@ def publish(latest: Latest, write: Write, model: str, reference: Reference) -> R
 
 
 def publish_connected(settings: Settings, model: str, reference: Reference) -> ReferenceName:
-    """Write a reference with connections of its own, see `publish`; raises `KafkaError` without a broker."""
+    """Write a reference over new connections, see `publish`; raises `KafkaError` without a broker."""
     ensure_topics(settings, {})
     with kafka_producers.connected(settings) as producer:
 

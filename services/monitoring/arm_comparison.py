@@ -44,17 +44,17 @@ class ArmComparison:
     """Whether it is the champion of the last of these windows in which it has predictions or labels."""
     predictions: int
     failed: int
-    """Requests that it did not answer."""
+    """Requests that the version did not answer."""
     labels: int
     loss: float | None
     """Mean loss over the labels; None without any."""
     difference: LossDifference | None
-    """By how much its loss is above the champion's; None for the champion, and without labels of both."""
+    """Mean loss minus the champion's; None for the champion, and if either of them has no labels."""
     call_times: CallTimes | None
 
     @property
     def failed_share(self) -> float | None:
-        """The share of its requests that it did not answer; None without requests."""
+        """The share of the arm's requests that its version did not answer; None without requests."""
         requests = self.predictions + self.failed
         return self.failed / requests if requests else None
 
@@ -133,7 +133,7 @@ class _MeanLoss:
         squares = math.fsum(each.squares for each in windows)
         spread = max(squares - self.labels * self.mean * self.mean, 0.0)
         self.variance = spread / max(self.labels - 1, 1) / max(self.labels, 1)
-        """Of the mean of independent losses."""
+        """Variance of the mean, if losses are independent."""
 
 
 def _standard_error(

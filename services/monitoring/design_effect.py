@@ -9,12 +9,13 @@ BLOCKS_MIN = 8
 HALVINGS = 7
 """Number of block lengths, each half the one before: from three days down to about an hour."""
 CHI_SQUARE_POINT = 0.25
-"""With 10 blocks, estimates are divided by 0.65."""
+"""Estimates are divided by this quantile of their distribution, so that one in four is too low. For 10
+blocks, the divisor is 0.65."""
 TAIL_SHARES = (1 / 16, 1 / 64)
 """Shares of the outermost ranks that stand for values out of range, which the training set never has."""
 BURST_HALVINGS = 4
-"""A burst that the training set does not have may last a 16th of a block: of values out of range, and of
-values that differ from one that most rows have."""
+"""Halvings of a block down to the longest burst that the training set lacks, a 16th of a block: of values out
+of range, or of values that differ from the usual one."""
 _UNIFORM_VARIANCE = 1 / 12
 """Variance of uniform ranks."""
 _SQUARES_VARIANCE = 1 / 180
@@ -132,7 +133,7 @@ class Blocks:
         return found
 
     def _rows_after(self, halvings: int) -> float:
-        """Return the rows per block after so many halvings, weighted by rows: the block that a row is in."""
+        """Return the rows per block after ``halvings`` halvings, weighted by rows."""
         return _rows_per_block(self._divided[: halvings + 1][-1][1]) if self._divided else 1.0
 
     def rows_in_one_block(self, groups: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
@@ -157,7 +158,7 @@ class Blocks:
 
 
 def _spread(blocks: int) -> float:
-    """Return by how much an estimate from so many blocks is too low in one case of four."""
+    """Return the factor by which an estimate from ``blocks`` blocks is too low in one case of four."""
     return float(special.chdtri(blocks - 1, 1 - CHI_SQUARE_POINT)) / (blocks - 1)
 
 
@@ -169,7 +170,7 @@ def _rows_per_block(rows: npt.NDArray[np.int64]) -> float:
 def _of_values(
     values: npt.NDArray[np.float64], block_of: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> float:
-    """Return the design effect of values ``(n_rows,)`` for blocks of one length, as it is measured."""
+    """Return the measured design effect of values ``(n_rows,)`` for blocks of one length."""
     blocks, deviations = len(rows), values - values.mean()
     variance = float((deviations**2).mean())
     if blocks < BLOCKS_MIN or not variance:

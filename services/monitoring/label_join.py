@@ -1,9 +1,9 @@
 """Joins labels with predictions, which wait for as long as the label horizon.
 
-Of several requests with one id the first counts, in the common order of all inputs; those within the horizon
-after it are asked again: they are counted and have no label. Of several labels of a prediction one counts,
-see `services.monitoring.label_precedence`. The first one is joined. One that changes the value is a
-correction: it is joined again, and says what it replaces.
+If several requests have one id, the first in the common order of all inputs counts. Further ones within the
+horizon after it count as asked again and have no label. If a prediction has several labels, one counts: see
+`services.monitoring.label_precedence`. The first label is joined. A label that changes the value is a
+correction: it is joined again, and its outcome says what it replaces.
 
 A label that comes before its prediction waits as well, see `services.monitoring.waiting_labels`. It is joined
 when the prediction comes, after labels with later offsets. So its outcome carries the position of the

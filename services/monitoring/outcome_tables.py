@@ -12,13 +12,13 @@ class OutcomeTables(NamedTuple):
     """The labelled predictions of a window or a segment, by outcome. Empty where they were not counted."""
 
     thresholds: list[tuple[float, Confusion]]
-    """Of a binary model, rising."""
+    """Counts at each threshold of a binary model, in rising order."""
     classes: list[tuple[str, Confusion]]
-    """Of a multiclass model, each class against all others."""
+    """Counts of each class of a multiclass model against all other classes."""
     names: Sequence[str]
-    """Of the rows and columns of the matrix."""
+    """Names of the rows and columns of the matrix."""
     matrix: list[list[int]]
-    """Rows are labels, columns predicted classes; of a binary model at the declared threshold."""
+    """Rows are labels, columns predicted classes. A binary model is counted at its declared threshold."""
 
 
 def of_report(report: PerformanceReport, segment: SegmentPerformance) -> OutcomeTables:

@@ -73,7 +73,7 @@ def refill(
     rebuild: PendingRebuild,
     meanwhile: Callable[[], object],
 ) -> None:
-    """Read again what waited on a disk that is lost; then `PendingRebuild.finish` is due.
+    """Read the predictions again that waited on a lost disk; then call `PendingRebuild.finish`.
 
     Args:
         settings: The broker.

@@ -26,7 +26,7 @@ class ValueKinds(NamedTuple):
     """The kinds of one feature's values."""
 
     names: tuple[str, ...]
-    """At most `KINDS_MAX`."""
+    """Names of the kinds, `KINDS_MAX` of them at most."""
     of_bin: npt.NDArray[np.int8]
     """The kind of each bin, 1 for the first name; 0: an ordinary value. Bins are those of `FeatureBinner`."""
     references: tuple[IndicatorReference, ...]

@@ -65,7 +65,8 @@ class DeclarationFolder:
     def __init__(self, folder: Path) -> None:
         """Read the folder."""
         self.valid: dict[str, ModelDeclaration] = {}
-        """By model. A model.yaml that has become invalid keeps its last valid declaration."""
+        """Declarations by model. A model whose model.yaml has become invalid keeps its last valid
+        declaration."""
         self.faults: dict[str, str] = {}
         """Why a model.yaml cannot be read, by model."""
         self._folder = folder

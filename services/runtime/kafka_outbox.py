@@ -54,7 +54,7 @@ class Outbox:
         repeats.
 
         Raises:
-            StoppedError: The process is asked to stop first.
+            StoppedError: The process has to stop first.
             RecordTooLargeError: A topic does not take a record; those of other partitions are written. Write
                 the stage again without that record.
             KafkaError: The broker refuses a record for another reason, which waiting does not resolve.

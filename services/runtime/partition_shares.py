@@ -1,7 +1,7 @@
 """Shares the partitions of a topic that is keyed by model: equally many models for each member of a group.
 
 The protocol is Kafka's incremental cooperative one (KIP-429): a partition that moves is given to nobody until
-its present member has declared that it does not hold it any more. All others continue meanwhile.
+its present member has declared that it no longer holds the partition. All other partitions continue.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from kafka.coordinator.assignors.abstract import AbstractPartitionAssignor, Reba
 from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment, ConsumerProtocolSubscription
 
 _VERSION = 1
-"""Of the protocol of consumers: the first one in which a member declares the partitions that it holds."""
+"""Version of the consumer protocol; from this one on, a member declares the partitions that it holds."""
 
 
 def share(
@@ -79,10 +79,10 @@ class ModelAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # kafka-p
     def __init__(
         self, topic: str, held: Callable[[], Collection[int]], models: Callable[[int], Mapping[int, int]]
     ) -> None:
-        """Take what is asked at each rebalance, in another thread.
+        """Take the functions that each rebalance calls, in another thread.
 
         Args:
-            topic: Its name.
+            topic: Name of the topic.
             held: Returns the partitions that this member holds.
             models: Returns the number of models in each partition, given the number of partitions.
         """

@@ -16,13 +16,13 @@ class AppliedFeatures:
     """Follows the applications of the repository since the start."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the repository as it is now."""
+        """Begin with the present repository."""
         self.fault: str | None = None
-        """Why the one that was applied last cannot be used."""
+        """Why the repository that was applied last cannot be used; None if it can."""
         self._settings = settings
         self._watch = PlanWatch(settings)
         self._plan: FeaturePlan | None = None
-        """The plan of the last one; None while it is that of the start."""
+        """The plan of the last application; None before the first one since the start."""
 
     async def refresh(self) -> None:
         """Read the plan of a repository that was applied since the last call; a compilation takes seconds."""
@@ -41,7 +41,7 @@ class AppliedFeatures:
             _log.info("scoring.features_applied", services=sorted(self._plan.services))
 
     def defines(self, service: ServicePlan) -> bool:
-        """Return whether a feature service is still defined as it is served."""
+        """Return whether the applied definition of a feature service is still the served one."""
         try:
             return self._plan is None or self._plan.service(service.name) == service
         except PlanError:

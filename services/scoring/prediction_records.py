@@ -50,7 +50,7 @@ class _Row(msgspec.Struct, gc=False):
     score: float | None
     prediction: records.FeatureValue
     shadow_scores: Mapping[str, float] | msgspec.Raw
-    """Of a multiclass model it holds ``shadow_probabilities``, too."""
+    """Raw bytes of a multiclass model hold ``shadow_probabilities``, too."""
     probabilities: list[float] | UnsetType
     fallback_from: msgspec.Raw | UnsetType
     """It holds ``fallback_version``, too."""

@@ -35,7 +35,7 @@ class LossSums(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class LossDifference(msgspec.Struct, kw_only=True, frozen=True):
-    """By how much the mean loss of an arm is above the champion's; below 0 the arm is better."""
+    """Mean loss of an arm minus the champion's; below 0 the arm is better."""
 
     champion: Int64
     """The champion's version."""

@@ -52,8 +52,8 @@ class ValueStatistics(msgspec.Struct, kw_only=True, frozen=True):
     deviation: float | None
     """Standard deviation of the sample; null for a single number."""
     quantiles: list[float] = []
-    """At 0.05, 0.25, 0.5, 0.75 and 0.95, interpolated within the bins of the reference: each is off by at
-    most the width of its bin. Empty without bins."""
+    """Quantiles at 0.05, 0.25, 0.5, 0.75 and 0.95, interpolated within the bins of the reference: each is
+    off by at most the width of its bin. Empty without bins."""
 
 
 class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):

@@ -60,7 +60,7 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """Versions of the shadow arms, by arm name, also of those without a score for this request; absent
     without shadows and in records of older versions. Older records leave out versions without scores."""
     shadow_call_us: dict[str, Int32] | msgspec.UnsetType = msgspec.UNSET
-    """As ``call_us``, of the shadow arms that have scores, by arm name."""
+    """Values as ``call_us`` for the shadow arms that have scores, by arm name."""
 
 
 class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):

@@ -40,8 +40,8 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     design_effect: float = 1.0
     """Variance of the mean over a block of time, divided by that of independent values."""
     indicators: dict[str, IndicatorReference] = {}
-    """By kind: ``missing``, and ``below`` and ``above`` the range, or ``new`` and ``rare`` categories. Empty
-    in references of older versions."""
+    """Counts by kind of value: ``missing``, and ``below`` and ``above`` the range, or ``new`` and ``rare``
+    categories. Empty in references of older versions."""
     mean: float | None = None
     """Mean of the numbers; null for categories and in references of older versions."""
     deviation: float | None = None
@@ -74,7 +74,7 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """
 
     version: Int64
-    """Of a model that learns online: the first version that is compared with it."""
+    """The version; for a model that learns online, the first one that is compared with this reference."""
     features: list[FeatureReference]
     score: FeatureReference | None
     log_loss: float | None

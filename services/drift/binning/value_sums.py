@@ -29,7 +29,7 @@ OUTSIDE_BUFFERED_MAX = 16_384
 DISTANCE_MAX = 1e150
 """Distances from the range are cut here, because the mean of their squares must stay finite."""
 WIDTH_MAX = 1e300
-"""In a wider range, all numbers count as outside."""
+"""Maximum width of a range; all numbers count as outside a wider one."""
 LARGE_BITS = 1000
 """A variance of more bits may not fit into a double."""
 _SUMS = 5
@@ -59,11 +59,11 @@ class ValueSumsState(msgspec.Struct, array_like=True):
 
 
 class MeanAndDeviation(NamedTuple):
-    """Of the numbers of one feature."""
+    """Mean and standard deviation of the numbers of one feature."""
 
     mean: float
     standard_deviation: float | None
-    """Of the sample; None for a single number."""
+    """Standard deviation of the sample; None for a single number."""
 
 
 class ValueSums:

@@ -40,7 +40,7 @@ class StandingPair(msgspec.Struct, array_like=True):
     limit: float
     """Half the difference that was bet on, with its sign."""
     stakes: list[list[float]]
-    """By side and bet of `RETURNS`, see `standing_changes`."""
+    """Stakes by side, then by bet of `RETURNS`; see `standing_changes`."""
 
 
 class PairDetectorState(msgspec.Struct, array_like=True):
@@ -89,9 +89,9 @@ class PairRecovery:
 class PairDetector:
     """Bets that the rank correlation of some pair of features has changed; one stream of the alarm budget.
 
-    A change of a pair stands until bets show that the correlation differs from that of the reference by less
-    than half of the change, on either side (see `standing_changes`). Meanwhile no bets on another change of
-    this pair are made.
+    A change of a pair lasts until bets show that the correlation differs from that of the reference by less
+    than half of the change, on either side (see `standing_changes`). While a change lasts, there are no bets
+    on another change of the same pair.
 
     Args:
         known: The moments of the reference.

@@ -66,11 +66,11 @@ class StandingChange(msgspec.Struct, array_like=True):
     weights: list[float]
     """Winnings of the bet that found it, by group of ranks, scaled to [0, 1]."""
     calm: float
-    """Their mean without a change."""
+    """Mean of these winnings without a change."""
     margin: float
     """Half of the difference that the change made."""
     stakes: list[list[float]]
-    """By side and bet."""
+    """Stakes by side, then by bet."""
     last_ms: int
     """Time of the last row that was compared."""
 

@@ -38,7 +38,7 @@ class CostTotalsState(msgspec.Struct, array_like=True):
     saved: int = 0
     """Expected minus realised cost, in steps."""
     champions: list[ChampionCost] = []
-    """In the order of their promotion, the present one last."""
+    """Costs by champion, in the order of their promotion; the present champion is the last."""
 
 
 class CostTotals:

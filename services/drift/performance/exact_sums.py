@@ -87,7 +87,7 @@ class ExactMean(msgspec.Struct, array_like=True):
         self._add(sign * numerator, denominator.bit_length() - 1, sign)
 
     def _add(self, part: int, shift: int, count: int) -> None:
-        """Add ``part`` units of 2**-shift, the sum of so many numbers.
+        """Add ``part`` units of 2**-shift, which are the sum of ``count`` numbers.
 
         Equal sums have equal units, however their numbers were added.
         """

@@ -15,8 +15,8 @@ as in `services.drift.detectors.e_detector`: the mean time until M reaches A, wh
 least A, and harm that begins late is found as fast as harm that begins early. Losses of one block are alike,
 so winnings are raised to the power 1 / D, the inverse of their design effect.
 
-The evidence is a function of the remembered cohorts alone. So it has no state of its own, holds for any
-limit, and tells for which larger limits the losses are still too high: a lower end of the mean loss.
+The evidence is a function of the remembered cohorts alone. So it needs no further state, holds for any
+limit, and tells for which larger limits the losses are still too high: a lower bound of the mean loss.
 """
 
 import math
@@ -87,10 +87,10 @@ class Harm(NamedTuple):
     """A mean loss that is above its limit, as a share of the range."""
 
     since_ms: int
-    """Start of the cohort with which it probably began."""
+    """Start of the cohort with which the harm probably began."""
     since_from_ms: int
     since_to_ms: int
-    """In nine cases of ten it began between these two."""
+    """The harm began between ``since_from_ms`` and this time in nine cases of ten."""
     labels: int
     """Labels of the cohorts since then."""
     mean: float

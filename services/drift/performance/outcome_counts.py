@@ -25,11 +25,11 @@ class OutcomeCounter:
     def __init__(self, measures: Measures) -> None:
         """Read task, threshold and classes."""
         self.thresholds: list[float] = []
-        """Of a binary model, rising; a score at a threshold or above it is predicted as 1."""
+        """Thresholds of a binary model, in rising order; scores at or above a threshold mean class 1."""
         self.threshold: float | None = None
-        """The declared one of a binary model."""
+        """The declared threshold of a binary model."""
         self.classes: list[str] = []
-        """Of a multiclass model."""
+        """Classes of a multiclass model."""
         self.outcomes = self.segment_outcomes = 0
         """Number of outcomes of all predictions, and of those within a segment; 0: they are not counted."""
         if measures.task == "binary":

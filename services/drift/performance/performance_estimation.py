@@ -39,7 +39,7 @@ OUTSIDE_MAX = 0.05
 """Maximum share of scores outside those with known results, with which an estimate alone may request a
 retraining."""
 CELL_LABELS_MIN = 5
-"""With fewer labels, or fewer than a tenth of the mean over the cells, a cell has no known results."""
+"""Minimum labels of a cell with known results; it also needs a tenth of the mean over the cells."""
 LABELS, POSITIVES, MEASURES = 0, 1, 2
 """Columns of the sums in each cell; the measures begin at the third."""
 

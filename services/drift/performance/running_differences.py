@@ -1,8 +1,7 @@
-"""By how much arms' losses are above the champion's since both answer, with confidence sequences. Pure.
+"""Differences of arms' losses from the champion's since both answer, with confidence sequences. Pure.
 
-Only labels of windows in which the same champion answered count, from the arm's first such window on:
-otherwise a storm that one of them has not seen would count against the other. Labels that come too late for
-their window do not count.
+Only labels of windows in which the arm and the same champion answered count. Otherwise a storm that only one
+of them has seen would count against that one. Labels that come too late for their window do not count.
 """
 
 from collections.abc import Iterable
@@ -29,9 +28,9 @@ class RunningDifference(msgspec.Struct, array_like=True):
     version: int
     shadow: bool
     lineage: int
-    """The champion's."""
+    """The champion's lineage."""
     own: MeanConfidenceSequence = msgspec.field(default_factory=MeanConfidenceSequence)
-    """Of a shadow: its differences from the champion, where 0.5 is no difference."""
+    """The losses of the arm. A shadow has its differences from the champion, where 0.5 is no difference."""
     champion: MeanConfidenceSequence = msgspec.field(default_factory=MeanConfidenceSequence)
     """Empty for a shadow."""
 

@@ -35,7 +35,7 @@ class WindowComparison:
     features: list[FeatureComparison]
     """Empty without a reference or predictions."""
     outputs: dict[str, FeatureComparison]
-    """Of the scores and the predicted classes, by name."""
+    """Comparisons of the scores and of the predicted classes, by name."""
     confidence: records.ConfidenceDrift | None = None
     relations: records.RelationDrift | None = None
     quality: list[records.FeatureQuality] = dataclasses.field(default_factory=list)
@@ -145,7 +145,7 @@ class WindowSides:
     """The champion of a window, and what is compared with it."""
 
     version: int
-    """Of the champion, with whose reference the window is compared."""
+    """The champion's version; the window is compared with its reference."""
     lineage: int
     """What counts as this champion: 1 for all versions of a model that learns."""
     champion: ArmSumsState

@@ -1,7 +1,8 @@
 """Finds the marker of a missing value, None or nan, in the data on which scikit-learn fitted an estimator.
 
 scikit-learn treats None and nan as different categories, and an imputer fills only one of them. A file of
-rows does not tell which one the author had; but encoders keep their categories, and imputers are told.
+rows does not say which of them the author had. But a fitted encoder holds its categories, and a fitted
+imputer holds the marker that it fills.
 """
 
 import math

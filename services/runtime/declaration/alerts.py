@@ -1,4 +1,4 @@
-"""The section ``alerts``: who is told of what."""
+"""The section ``alerts``: which alerts go to which destination."""
 
 from typing import Annotated, get_args, get_type_hints
 

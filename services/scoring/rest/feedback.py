@@ -50,8 +50,8 @@ class LabelAnswer(msgspec.Struct, frozen=True):
     """Event times, both included, between which the request must be: a label of an earlier request is after
     the horizon, one of a later request is dated before it. Other labels are not joined."""
     result: Result
-    """By the labels of the same id before it in this body: ``written`` if it is the first, ``repeats`` the
-    value, ``corrects`` it, or is ``superseded`` because it is dated before a label with another value."""
+    """Result among the labels of this body with the same id. ``written``: the first; ``repeats``: the same
+    value again; ``corrects``: another value; ``superseded``: dated before a label with another value."""
 
 
 def routes(models: ServedModels) -> list[Route]:
