@@ -167,10 +167,17 @@ def _suggestion(place: Sequence[int | str]) -> str:
     """Suggest the most similar setting of the section that holds an unknown one."""
     section: Any = ModelDeclaration
     for part in place[:-1]:
-        by_name = get_origin(section) is dict
-        annotation = get_args(section)[1] if by_name else section.model_fields[str(part)].annotation
-        optional = get_origin(annotation) is UnionType  # a section that may be missing
-        section = get_args(annotation)[0] if optional else annotation
+        section = _inner(section, part)
     names = [field.alias or name for name, field in section.model_fields.items()]
     near = difflib.get_close_matches(str(place[-1]), names, n=1)
     return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names)}"
+
+
+def _inner(section: Any, part: int | str) -> Any:
+    """Return the type of a part of a section, of a list of sections, or of sections by name."""
+    kind = get_origin(section)
+    if kind in (dict, tuple):
+        return get_args(section)[kind is dict]
+    annotation = section.model_fields[str(part)].annotation
+    optional = get_origin(annotation) is UnionType  # a section that may be missing
+    return get_args(annotation)[0] if optional else annotation

@@ -40,7 +40,7 @@ from services.runtime.declaration.objectives import (
     Slo,
 )
 from services.runtime.declaration.retraining import Retraining
-from services.runtime.declaration.rollout import Rollout
+from services.runtime.declaration.rollout import Guardrails, Rollout, RolloutStep
 from services.runtime.declaration.strict import (
     DAY_MS,
     FILE,
@@ -75,6 +75,7 @@ __all__ = [
     "FairnessGate",
     "Features",
     "Gates",
+    "Guardrails",
     "LabelTopic",
     "LatencyGate",
     "LatencyObjective",
@@ -91,6 +92,7 @@ __all__ = [
     "RequestTopic",
     "Retraining",
     "Rollout",
+    "RolloutStep",
     "SegmentGate",
     "Slo",
     "learning_models",

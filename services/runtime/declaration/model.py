@@ -101,6 +101,22 @@ class ModelDeclaration(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_rollout(self) -> Self:
+        guardrails = self.rollout.guardrails
+        if self.learning is not None and self.rollout.steps:
+            raise ValueError("rollout.steps: not possible for a model that learns online; remove the steps")
+        if guardrails.cost is not None and self.business is None:
+            raise ValueError("rollout.guardrails.cost: needs a section business that declares the costs")
+        loss = guardrails.loss
+        if self.task == "regression" and loss is not None and "maximum" not in loss.model_fields_set:
+            raise ValueError(
+                "rollout.guardrails.loss.maximum: a regression needs it: larger errors count as this"
+            )
+        if loss is not None and loss.margin >= loss.maximum:
+            raise ValueError("rollout.guardrails.loss.margin: must be below the maximum")
+        return self
+
+    @model_validator(mode="after")
     def _check_business(self) -> Self:
         if self.business is None:
             if self.retraining.harm == "cost":

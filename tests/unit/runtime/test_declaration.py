@@ -396,3 +396,69 @@ def test_gates_of_former_files_keep_their_meaning() -> None:
     gates = declared(document(gates={"metric": "log_loss", "floor": 0.75, "margin": -0.002})).gates
     assert gates is not None
     assert (gates.metric, gates.floor, gates.margin, gates.limits) == ("log_loss", 0.75, -0.002, {})
+
+
+def rollout(**settings: Any) -> dict[str, Any]:
+    steps = [{"share": "shadow"}, {"share": "1%"}, {"share": "25%"}]
+    return document(rollout={"steps": steps, "guardrails": {"loss": {"margin": 0.02}}, **settings})
+
+
+def test_share_of_a_step_is_a_shadow_or_a_percentage() -> None:
+    found = declared(rollout(steps=[{"share": "shadow"}, {"share": "0.05%"}, {"share": "100%"}])).rollout
+    assert [step.share for step in found.steps] == [0, 5, 10_000]
+    assert [step.is_shadow for step in found.steps] == [True, False, False]
+    assert [step.is_whole for step in found.steps] == [False, False, True]
+    for share in ("5", 5, "0%", "101%", "5.123%"):
+        assert "is not a share" in faults(rollout(steps=[{"share": share}]))[0]
+
+
+def test_shares_rise_from_step_to_step() -> None:
+    for shares in (["5%", "5%"], ["25%", "5%"], ["5%", "shadow"]):
+        fault = faults(rollout(steps=[{"share": share} for share in shares]))
+        assert fault == [
+            "rollout: steps: the share must rise from step to step; a shadow can only be the first"
+        ]
+
+
+def test_shadow_and_last_step_ask_for_the_margins_unless_declared_otherwise() -> None:
+    found = declared(rollout()).rollout
+    assert [found.passed_when(number) for number in range(3)] == [
+        "within_margin",
+        "not_worse",
+        "within_margin",
+    ]
+    steps = [{"share": "5%", "passed_when": "within_margin"}, {"share": "25%", "passed_when": "not_worse"}]
+    found = declared(rollout(steps=steps)).rollout
+    assert [found.passed_when(number) for number in range(2)] == ["within_margin", "not_worse"]
+
+
+def test_alpha_is_shared_by_all_guardrails_and_the_shares_in_all_steps() -> None:
+    assert declared(rollout()).rollout.tests == 3 * (3 + 1)
+    assert declared(document()).rollout.tests == 1
+
+
+def test_label_counts_at_the_horizon_at_the_latest() -> None:
+    assert declared(rollout()).rollout.label_ms(5_400_000) == 5_400_000
+    assert declared(rollout(label_hours=0.5)).rollout.label_ms(5_400_000) == 1_800_000
+    assert declared(rollout(label_hours=9)).rollout.label_ms(5_400_000) == 5_400_000
+
+
+def test_rollout_that_cannot_be_judged_is_refused() -> None:
+    hours = {"share": "5%", "minimum_hours": 3, "maximum_hours": 2}
+    assert "minimum_hours 3 is above maximum_hours 2" in faults(rollout(steps=[hours]))[0]
+    nothing = faults(rollout(guardrails={"errors": None, "latency": None}))
+    assert nothing == ["rollout: guardrails: a rollout with steps needs at least one guardrail"]
+    cost = faults(rollout(guardrails={"cost": {"margin": 1}}))
+    assert "rollout.guardrails.cost: needs a section business" in cost[0]
+    wide = faults(rollout(guardrails={"loss": {"margin": 5}}))
+    assert "rollout.guardrails.loss.margin: must be below the maximum" in wide[0]
+
+
+def test_regression_declares_its_largest_error_for_a_rollout() -> None:
+    regression = rollout() | {"task": "regression"}
+    regression["label"] = {
+        key: value for key, value in regression["label"].items() if key != "positive_above"
+    }
+    assert "rollout.guardrails.loss.maximum: a regression needs it" in faults(regression)[0]
+    regression["rollout"]["guardrails"] = {"loss": {"margin": 1, "maximum": 60}}
+    assert declared(regression).rollout.guardrails.loss is not None

@@ -98,6 +98,12 @@ def test_an_item_of_a_list_has_its_own_position(models: Path) -> None:
     assert found.startswith(f"{path}:{line}:8: alerts.routes.1.to: ")
 
 
+def test_an_unknown_key_in_an_item_of_a_list_is_named_with_the_nearest_one(models: Path) -> None:
+    declare(models, "arrival_delay", GOOD.replace("{to: team, minimum_severity: info}", "{to: a, kind: []}"))
+    (found,) = faults_of(models)
+    assert "alerts.routes.1.kind: unknown setting (did you mean kinds?)" in found
+
+
 def test_a_setting_like_no_other_is_refused_with_those_that_are_known(models: Path) -> None:
     path = declare(models, "arrival_delay", GOOD + "\nzzz: 1\n")
     (found,) = faults_of(models)
