@@ -21,6 +21,9 @@ class ArmWindow(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     champion: bool = False
     predictions: int = 0
     failed: int = 0
+    failed_share: float | None = None
+    failed_low: float | None = None
+    """By how much the share is at least above the champion's, with 95 %."""
     labels: int = 0
     loss: float | None = None
     difference: float | None = None
@@ -32,6 +35,9 @@ class ArmWindow(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     running_high: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
+    call_ratio: float | None = None
+    """How many times as long as the champion's the calls take."""
+    call_ratio_low: float | None = None
 
 
 def arm_windows(report: DriftReport) -> list[ArmWindow]:
@@ -48,6 +54,8 @@ def _arm_window(found: ArmComparison) -> ArmWindow:
         champion=found.is_champion,
         predictions=found.predictions,
         failed=found.failed,
+        failed_share=page_number(found.failed_share) if found.failed else None,
+        failed_low=page_number(found.failures.low) if found.failures else None,
         labels=found.labels,
         loss=page_number(found.loss),
         difference=page_number(difference.mean) if difference else None,
@@ -58,6 +66,8 @@ def _arm_window(found: ArmComparison) -> ArmWindow:
         running_high=page_number(difference.running_high) if difference else None,
         p50_ms=times.p50_ms if times else None,
         p99_ms=times.p99_ms if times else None,
+        call_ratio=page_number(found.call_ratio.ratio) if found.call_ratio else None,
+        call_ratio_low=page_number(found.call_ratio.low) if found.call_ratio else None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from services.dashboard.arm_windows import ArmWindow, arm_windows, page_number
+from services.monitoring import window_loss
 from streams.records import (
     ConfidenceDrift,
     DriftReport,
@@ -52,7 +53,10 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     absolute_error: float | None
     """Only for regressions, which have no log loss."""
     accuracy: float | None
-    reference_log_loss: float | None
+    reference_loss: float | None
+    """Mean loss in the reference: log loss, or absolute error."""
+    reference_loss_error: float
+    """By how much the limit of the loss is at least above it."""
     shadow_log_loss: dict[str, float]
     labels_joined_total: int
     labels_orphaned_total: int
@@ -63,6 +67,8 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     arms: list[ArmWindow] = []
     alarms_active: int | None = None
     """Number of alarms that are active at the end; null in reports of older versions."""
+    sample: float = 1.0
+    """Share of the requests that the window is about."""
     revision: int = 0
     """Above 0 if the window was reported again because records came late."""
 
@@ -109,7 +115,8 @@ def drift_window(report: DriftReport, features: tuple[str, ...]) -> Window:
         log_loss=page_number(report.log_loss),
         absolute_error=page_number(report.measures.get("absolute_error")),
         accuracy=page_number(report.accuracy),
-        reference_log_loss=page_number(report.reference_log_loss),
+        reference_loss=page_number(window_loss.reference_of(report)),
+        reference_loss_error=page_number(report.reference_loss_error) or 0.0,
         shadow_log_loss={
             arm: rounded
             for arm, loss in (report.shadow_losses or report.shadow_log_loss).items()
@@ -123,6 +130,7 @@ def drift_window(report: DriftReport, features: tuple[str, ...]) -> Window:
         predictions_asked_again_total=report.predictions_asked_again_total,
         arms=arm_windows(report),
         alarms_active=None if report.alarms_standing is None else len(report.alarms_standing),
+        sample=report.sample,
         revision=report.revision,
     )
 

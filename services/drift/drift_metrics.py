@@ -8,7 +8,8 @@ import msgspec
 from prometheus_client import Gauge
 
 from services.drift.engine import DriftOutputs, Engine
-from services.monitoring import error_budget, outcome_tables
+from services.monitoring import arm_comparison, error_budget, outcome_tables
+from services.monitoring.arm_comparison import CallTimeRatio, FailureDifference
 from services.monitoring.label_join import JoinTotals
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
@@ -116,6 +117,18 @@ class DriftMetrics:
         self._replace(metrics.ARM_MEASURE, means)
         self._replace(metrics.ARM_RECORDS, counts)
         self._replace(metrics.ARM_DIFFERENCE, differences)
+        self._show_comparisons(report)
+
+    def _show_comparisons(self, report: records.DriftReport) -> None:
+        """Show by how much errors and times of calls of the arms differ from the champion's."""
+        failures: dict[tuple[str, ...], float] = {}
+        ratios: dict[tuple[str, ...], float] = {}
+        for arm in arm_comparison.side_by_side(report):
+            labels = report.model, arm.arm, str(arm.version)
+            failures |= {(*labels, name): value for name, value in _bounds(arm.failures, "mean")}
+            ratios |= {(*labels, name): value for name, value in _bounds(arm.call_ratio, "ratio")}
+        self._replace(metrics.ARM_FAILURE_DIFFERENCE, failures)
+        self._replace(metrics.ARM_CALL_RATIO, ratios)
 
     def _show_performance(self, report: records.PerformanceReport) -> None:
         """Show the estimates of the last window, and the figures of the latest one with mature labels."""
@@ -273,6 +286,12 @@ def _show_realised(report: records.PerformanceReport) -> None:
             _set(running.labels(*labels, "high"), figure.running_high)
             if not each.segment:
                 _set(metrics.ESTIMATED_GAP.labels(model, figure.measure), figure.gap)
+
+
+def _bounds(found: FailureDifference | CallTimeRatio | None, middle: str) -> list[tuple[str, float]]:
+    """Return a comparison and its interval by name, without those that are unknown."""
+    named = ((name, getattr(found, name, None)) for name in (middle, "low", "high"))
+    return [(name, value) for name, value in named if value is not None]
 
 
 def _named(statistics: records.ValueStatistics | None) -> list[tuple[str, float]]:

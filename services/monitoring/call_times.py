@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from streams.records import CallTimes
 
-_CELLS_TO_DOUBLE = 4
-LIMITS_US = sorted({round(2 ** (cell / _CELLS_TO_DOUBLE)) for cell in range(125)})
+CELLS_TO_DOUBLE = 4
+_CELLS = {round(2 ** (cell / CELLS_TO_DOUBLE)): cell for cell in range(125)}
+LIMITS_US = sorted(_CELLS)
 """Limits of the cells in microseconds, 19 % apart, from 1 us to more than the largest 32-bit number."""
 SHARES = (0.5, 0.95, 0.99)
 
@@ -19,6 +20,15 @@ def limit_of(call_us: int) -> int:
     (1024, 1218, 1)
     """
     return LIMITS_US[bisect.bisect_left(LIMITS_US, call_us)]
+
+
+def cell_of(call_us: int) -> int:
+    """Return the number of the cell of a time: means of cells compare times by their ratio.
+
+    >>> cell_of(1000), cell_of(2000)
+    (40, 44)
+    """
+    return _CELLS[limit_of(call_us)]
 
 
 def quantiles_us(counts: Mapping[int, int]) -> list[int]:

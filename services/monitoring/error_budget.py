@@ -8,7 +8,7 @@ chapter 5).
 import dataclasses
 from collections.abc import Iterable
 
-from services.monitoring.loss_comparison import LossComparison
+from services.monitoring import window_loss
 from services.runtime.declaration import AccuracyObjective, ModelDeclaration, Objective
 from streams.records import DriftReport
 
@@ -55,11 +55,9 @@ def count_window(objective: AccuracyObjective, loss_tolerance: float, report: Dr
             return EventCount()
         good = round(report.accuracy * report.labels)
         return EventCount(good, report.labels - good)
-    if report.log_loss is None or report.reference_log_loss is None:
-        return EventCount()
     tolerance = loss_tolerance if objective.loss_tolerance is None else objective.loss_tolerance
-    is_bad = LossComparison("log_loss", report.log_loss, report.reference_log_loss, tolerance).is_worse
-    return EventCount(int(not is_bad), int(is_bad))
+    found = window_loss.compare(report, tolerance)
+    return EventCount() if found is None else EventCount(int(not found.is_worse), int(found.is_worse))
 
 
 def accuracy_budget(

@@ -346,6 +346,19 @@ ARM_DIFFERENCE = Gauge(
     ["model", "arm", "version", "bound"],
 )
 
+ARM_FAILURE_DIFFERENCE = Gauge(
+    "driftline_arm_failure_difference",
+    "By how much the share of requests not answered is above the champion's in the last window (mean), with "
+    "its 95 % interval (low, high)",
+    ["model", "arm", "version", "bound"],
+)
+ARM_CALL_RATIO = Gauge(
+    "driftline_arm_call_ratio",
+    "Geometric mean of the times of calls divided by the champion's in the last window (ratio), with its "
+    "95 % interval (low, high)",
+    ["model", "arm", "version", "bound"],
+)
+
 LEARNING_LABELS = Counter(
     "driftline_learning_labels", "Labels of learning models by what became of them", ["model", "result"]
 )

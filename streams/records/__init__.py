@@ -6,7 +6,14 @@ field ``type``. Fields are only added, and have a default: an old record can alw
 """
 
 from streams.records.alarms import Alert, DriftAlarm, Notified, Severity, Silence
-from streams.records.arm_figures import ArmFigures, CallTimes, LossDifference, LossSums, MeasureFigures
+from streams.records.arm_figures import (
+    ArmFigures,
+    CallTimes,
+    LossDifference,
+    LossSums,
+    MeasureFigures,
+    RequestSums,
+)
 from streams.records.dead_letters import DeadLetter, ReplayMark
 from streams.records.drift_reports import (
     Bins,
@@ -87,6 +94,7 @@ __all__ = [
     "ReferenceName",
     "RelationDrift",
     "ReplayMark",
+    "RequestSums",
     "RetrainingFinished",
     "RetrainingRecord",
     "RetrainingRequested",

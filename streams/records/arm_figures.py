@@ -72,6 +72,23 @@ class CallTimes(msgspec.Struct, kw_only=True, frozen=True):
     """Rows by upper limit of the time in microseconds, as text; limits are 19 % apart."""
 
 
+class RequestSums(msgspec.Struct, kw_only=True, frozen=True):
+    """Sums over the requests of an arm by the blocks of equal time that divide the window, by event time.
+
+    `services.monitoring.arm_comparison` adds those of several windows, and compares arms.
+    """
+
+    answered: list[Int64]
+    failed: list[Int64]
+    """See `ArmFigures.failed`."""
+    timed: list[Int64]
+    """Answered requests whose call has a time."""
+    call_cells: list[Int64]
+    """Sums of the cells of these times; a cell is a quarter of the binary logarithm of the microseconds."""
+    call_cell_squares: Int64
+    """Sum of the squares of these cells over the window."""
+
+
 class ArmFigures(msgspec.Struct, kw_only=True, frozen=True):
     """What one version did in one arm within a window."""
 
@@ -99,3 +116,5 @@ class ArmFigures(msgspec.Struct, kw_only=True, frozen=True):
     for the same requests. Null without labels, and in reports of older versions."""
     difference: LossDifference | None = None
     """The comparison of this window with its champion; null for the champion itself."""
+    requests: RequestSums | None = None
+    """Null in reports of older versions, and of windows that one began."""

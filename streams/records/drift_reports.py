@@ -253,3 +253,9 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Requests of each arm that the champion answered, because that arm's version could not."""
     sample: float = 1.0
     """Share of the predictions, with their labels, that drift reads: all counts are of this sample."""
+    reference_loss: float | None = None
+    """Mean loss of the champion in its reference: log loss, or absolute error of a regression. Null without a
+    reference or its labels, and in reports of older versions."""
+    reference_loss_error: float = 0.0
+    """Upper end of the 95 % interval of that mean minus the mean: the limit of the loss is at least so far
+    above it."""

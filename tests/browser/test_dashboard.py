@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 from kafka import KafkaProducer
 from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page, expect, sync_playwright
@@ -41,6 +42,8 @@ ARGUMENTS = (
 )
 AXE = Path(__file__).parent / "vendor" / "axe-core" / "axe.min.js"
 MODEL = f"year_{os.getpid()}_{int(time.time())}"
+REGRESSION = "arrival_minutes"
+"""A declared model, whose tolerance the page knows."""
 expect.set_options(timeout=LIVENESS_SECONDS * 1000)
 PLOTS = (
     "drift-plot",
@@ -108,6 +111,27 @@ def year() -> Year:
     return Year(MODEL)
 
 
+def regression_reports(year: Year) -> list[DriftReport]:
+    """Return windows of a regression of whose requests a tenth is read, and whose reference is small."""
+    return [
+        msgspec.structs.replace(
+            report,
+            report_id=f"{REGRESSION}:{number}",
+            model=REGRESSION,
+            log_loss=None,
+            accuracy=None,
+            reference_log_loss=None,
+            shadow_log_loss={},
+            arms=[],
+            measures={"absolute_error": 20.0 + number / 10},
+            reference_loss=18.0,
+            reference_loss_error=6.0,
+            sample=0.1,
+        )
+        for number, report in enumerate(year.reports[-30:])
+    ]
+
+
 @pytest.fixture(scope="module")
 def producer(kafka: str, year: Year) -> Iterator[KafkaProducer]:
     """A producer that has put the year on the topics."""
@@ -115,6 +139,8 @@ def producer(kafka: str, year: Year) -> Iterator[KafkaProducer]:
     producer = KafkaProducer(bootstrap_servers=kafka, max_block_ms=30_000)
     for topic, value in year.records:
         producer.send(topic, value=value, key=MODEL.encode())
+    for report in regression_reports(year):
+        producer.send(topics.DRIFT.name, value=encode(report), key=REGRESSION.encode())
     producer.flush()
     yield producer
     producer.close()
@@ -175,7 +201,13 @@ class Visitor:
         self.errors: list[str] = []
 
     def open(
-        self, fragment: str = "", *, width: int = 1440, height: int = 1100, scheme: str = "light"
+        self,
+        fragment: str = "",
+        *,
+        model: str = MODEL,
+        width: int = 1440,
+        height: int = 1100,
+        scheme: str = "light",
     ) -> Page:
         context = self.browser.new_context(
             locale="en-US",
@@ -186,7 +218,7 @@ class Visitor:
         page = context.new_page()
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(f"{self.url}/#model={MODEL}{fragment}")
+        page.goto(f"{self.url}/#model={model}{fragment}")
         expect(page.locator("#link-text")).to_have_text("Live")
         expect(page.locator("#drift-plot canvas")).to_be_visible()
         return page
@@ -255,6 +287,17 @@ def test_strip_tells_versions_times_rates_and_lag(visitor: Visitor, year: Year) 
     expect(page.locator("#processes")).to_have_text("All up")
 
 
+def test_a_regression_has_its_loss_in_training_the_limit_of_its_alarm_and_its_sample(
+    visitor: Visitor,
+) -> None:
+    page = visitor.open(model=REGRESSION)
+    legend = page.locator("#performance-legend")
+    expect(page.locator("#performance-what")).to_contain_text("Absolute error")
+    expect(legend).to_contain_text("in training18.000")
+    expect(legend).to_contain_text("harm above24.000")  # the tolerance is a quarter of 18
+    expect(page.locator("#summary")).to_contain_text("a sample of 10 % of the requests")
+
+
 def test_arms_are_side_by_side_for_the_window_at_the_cursor(visitor: Visitor, year: Year) -> None:
     page = visitor.open()
 
@@ -276,7 +319,7 @@ def test_arms_are_side_by_side_for_the_window_at_the_cursor(visitor: Visitor, ye
         arms = {each.arm: each for each in report.arms}
         assert champion[0] == "champion"
         assert champion[6] == "champion"
-        assert (broken[0], broken[3]) == ("broken (shadow)", f"{arms['broken'].failed:,}")
+        assert (broken[0], broken[3]) == ("broken (shadow)", f"{arms['broken'].failed:,} (100.00 %)")
         difference = arms["frozen"].difference
         assert difference is not None
         assert frozen[6] == f"{difference.mean:+.3f}, paired"

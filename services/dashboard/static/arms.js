@@ -28,8 +28,9 @@ function row(arm) {
   const element = document.createElement("tr");
   const name = arm.shadow ? `${arm.arm} (shadow)` : arm.arm;
   element.append(cell("th", name, "row"), ...cells(arm).map((text) => cell("td", text)));
-  if (arm.failed) element.cells[3].className = "is-bad";
-  if (arm.low > 0) element.cells[6].className = "is-bad";
+  if (arm.failed_low === undefined ? arm.failed : arm.failed_low > 0) element.cells[3].className = "is-bad";
+  if (arm.low > 0) element.cells[7].className = "is-bad";
+  if (arm.call_ratio_low > 1) element.cells[9].className = "is-bad";
   return element;
 }
 
@@ -37,13 +38,13 @@ function cells(arm) {
   return [
     arm.version ? `v${arm.version}` : "unknown",
     format.integer(arm.predictions ?? 0),
-    format.integer(arm.failed ?? 0),
+    `${format.integer(arm.failed ?? 0)}${arm.failed_share === undefined ? "" : ` (${format.percent(arm.failed_share, 2)})`}`,
     format.integer(arm.labels ?? 0),
     format.decimal(arm.loss),
     arm.champion ? "champion" : arm.difference === undefined ? format.NONE : `${format.signed(arm.difference)}${arm.paired ? ", paired" : ""}`,
     interval(arm.low, arm.high),
     interval(arm.running_low, arm.running_high),
-    arm.p50_ms === undefined ? format.NONE : `${format.milliseconds(arm.p50_ms / 1000)} / ${format.milliseconds(arm.p99_ms / 1000)}`,
+    arm.p50_ms === undefined ? format.NONE : `${format.milliseconds(arm.p50_ms / 1000)} / ${format.milliseconds(arm.p99_ms / 1000)}${arm.call_ratio === undefined ? "" : `, × ${format.decimal(arm.call_ratio, 2)}`}`,
   ];
 }
 

@@ -96,7 +96,7 @@ function view() {
     values: columns.features.get(selected[0])?.values ?? null,
     costs: costs(columns),
     decisions: decisions(columns, selection.threshold),
-    harm: columns.reference.map((loss) => (loss === null || !declared ? null : loss + declared.loss_tolerance)),
+    harm: harm(columns, declared),
     range: range(columns),
     order,
     selected,
@@ -105,6 +105,16 @@ function view() {
     pulse: store.pulse,
     connection,
   };
+}
+
+// The limit of the loss by window, as the loss alarm has it: what the reference is too small to tell is no harm, and the
+// tolerance of a regression is a share of its loss in training.
+function harm({ windows, reference, isRegression }, declared) {
+  return reference.map((loss, at) => {
+    if (loss === null || !declared) return null;
+    const tolerance = declared.loss_tolerance * (isRegression ? loss : 1);
+    return loss + Math.max(tolerance, windows[at].reference_loss_error);
+  });
 }
 
 function range(columns) {

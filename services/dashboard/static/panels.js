@@ -140,7 +140,7 @@ export function summary(element, view, empty) {
   if (empty) return put(element, emptyText(view));
   const { columns } = view;
   const at = lastKnown(columns.liveSmooth);
-  const sentences = [activeText(columns)];
+  const sentences = [activeText(columns), sampleText(columns)];
   if (at >= 0) {
     const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
     const gain = frozen === null ? null : frozen - live;
@@ -149,6 +149,10 @@ export function summary(element, view, empty) {
   } else sentences.push("No model answers yet. Features and labels are being collected for the first training.");
   sentences.push(driftText(columns));
   put(element, sentences.filter(Boolean).join(" "));
+}
+
+function sampleText({ sample }) {
+  return sample < 1 ? `All figures are of a sample of ${format.percent(sample, sample < 0.1 ? 1 : 0)} of the requests, by a hash of the id.` : "";
 }
 
 const ACTIVE_NAMED_MAX = 3;
@@ -237,7 +241,7 @@ export function performanceLegend(element, { columns, harm }, index) {
     ["live", format.decimal(live), "", "var(--live)"],
     [columns.frozenArm, format.decimal(frozen), "", "var(--frozen)"],
     ["live minus " + columns.frozenArm, live === null || frozen === null ? format.NONE : format.signed(live - frozen), "is-plain"],
-    ["reference", format.decimal(columns.reference[at]), "is-dashed", "var(--ink)"],
+    ["in training", format.decimal(columns.reference[at]), "is-dashed", "var(--ink)"],
     ...(harm[at] === null ? [] : [["harm above", format.decimal(harm[at]), "is-dotted", "var(--alarm)"]]),
     ["estimated before labels", format.decimal(columns.estimatedSmooth[at]), "is-dotted", "var(--second)"],
     ...running(columns, at),

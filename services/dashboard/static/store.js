@@ -109,6 +109,7 @@ function columns(model) {
   const frozenArm = promotions.find((item) => item.shadow)?.arm ?? Object.keys(windows.at(-1)?.shadow_log_loss ?? {})[0] ?? "frozen";
   const labels = windows.map((window) => window.labels);
   const live = windows.map((window) => window.log_loss ?? window.absolute_error);
+  const isRegression = windows.some((window) => window.absolute_error !== null);
   const active = model.sorted("alarms").filter((alarm) => alarm.ended_ms === null);
   const cohorts = cohortsOf(model.sorted("cohorts"), windows);
   const asked = windows.map((window) => window.predictions);
@@ -129,9 +130,11 @@ function columns(model) {
     liveSmooth: smooth(live, labels),
     cohorts,
     estimatedSmooth: smooth(cohorts.map((cohort) => cohort?.estimated ?? null), asked),
-    loss: windows.some((window) => window.absolute_error !== null) ? "Absolute error" : "Log loss",
+    isRegression,
+    loss: isRegression ? "Absolute error" : "Log loss",
     frozenSmooth: smooth(frozen, labels),
-    reference: windows.map((window) => window.reference_log_loss),
+    reference: windows.map((window) => window.reference_loss),
+    sample: windows.at(-1)?.sample ?? 1,
     coverage: windows.map((window) => (window.predictions > 0 ? window.labels / window.predictions : null)),
   };
 }

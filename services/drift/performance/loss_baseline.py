@@ -10,6 +10,7 @@ the 95 % interval of the baseline: the tolerance, or the sampling error if that 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,23 @@ class LossBaselineState(msgspec.Struct, array_like=True):
     """Upper end of the 95 % interval of the reference's mean, minus the mean."""
 
 
+class ExpectedMean(NamedTuple):
+    """The mean of a measure in a reference."""
+
+    value: float | None
+    """None without a reference, or if it does not have the measure."""
+    error: float
+    """Upper end of its 95 % interval minus the mean; 0 where it is unknown."""
+
+
+def expected_mean(reference: records.Reference | None, measure: str) -> ExpectedMean:
+    """Return the mean of a measure that a reference promises."""
+    if reference is None:
+        return ExpectedMean(None, 0.0)
+    value = reference.log_loss if measure == "log_loss" else reference.measures.get(measure)
+    return ExpectedMean(value, NORMAL_QUANTILE * reference.measure_errors.get(measure, 0.0))
+
+
 class LossBaseline:
     """The baseline of one champion."""
 
@@ -71,10 +89,9 @@ class LossBaseline:
 
     def follow(self, reference: records.Reference | None) -> None:
         """Take the baseline of another champion."""
-        value = self._value_of(reference)
-        state = LossBaselineState(value, reference.error_max if reference else None)
-        if reference is not None:
-            state.error = NORMAL_QUANTILE * reference.measure_errors.get(self.measure, 0.0)
+        found = expected_mean(reference, self.measure)
+        state = LossBaselineState(found.value, reference.error_max if reference else None)
+        state.error = found.error
         self.restore(state)
 
     def add(self, values: Sequence[float]) -> bool:
@@ -137,10 +154,3 @@ class LossBaseline:
         if self._measures.task == "regression":
             return self._tolerance * (self.value or 0.0)
         return self._tolerance
-
-    def _value_of(self, reference: records.Reference | None) -> float | None:
-        if reference is None:
-            return None
-        if self.measure == "log_loss":
-            return reference.log_loss
-        return reference.measures.get(self.measure)

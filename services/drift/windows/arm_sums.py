@@ -9,6 +9,7 @@ import numpy as np
 
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows.measure_sums import OWN, ComparedLoss, ComparedSums, MeasureSums
+from services.drift.windows.request_counts import RequestCounts
 from services.monitoring import call_times
 from services.monitoring.model_metrics import Measures
 from streams import records
@@ -50,6 +51,7 @@ class ArmSumsState(msgspec.Struct, array_like=True):
     compared: dict[int, ComparedSums] = {}
     """A shadow has the differences from the loss of each champion, by lineage; another arm has its own
     losses, under `OWN`."""
+    requests: RequestCounts = msgspec.field(default_factory=RequestCounts)
 
 
 class ArmSums:
@@ -62,15 +64,18 @@ class ArmSums:
         self._segment_losses: dict[str, list[float]] = {}
         self._compared: dict[int, list[ComparedLoss]] = {}
 
-    def count(self, predictions: int, failed: int = 0) -> None:
-        """Count predictions, and requests that the version did not answer."""
+    def count(self, block: int, predictions: int, failed: int = 0) -> None:
+        """Count predictions of a block of the window, and requests that the version did not answer."""
         self._state.predictions += predictions
         self._state.failed += failed
+        self._state.requests.answered[block] += predictions
+        self._state.requests.failed[block] += failed
 
-    def count_calls(self, call_us: int, predictions: int) -> None:
-        """Count predictions for which the model's call took this long."""
+    def count_calls(self, block: int, call_us: int, predictions: int) -> None:
+        """Count predictions of a block for which the model's call took this long."""
         limit_us, counts = call_times.limit_of(call_us), self._state.call_times
         counts[limit_us] = counts.get(limit_us, 0) + predictions
+        self._state.requests.add_call(block, call_us, predictions)
 
     def compare(self, loss: ComparedLoss, lineage: int = OWN) -> None:
         """Add one label's loss, or its difference from that of the champion of a lineage."""
@@ -135,6 +140,8 @@ def merged(states: Iterable[ArmSumsState]) -> ArmSumsState:
     whole = ArmSumsState("", 0)
     for each in states:
         whole.predictions += each.predictions
+        whole.failed += each.failed
+        whole.requests.merge(each.requests)
         whole.labels += each.labels
         whole.answers += each.answers
         whole.answers_right += each.answers_right
@@ -186,4 +193,5 @@ def figures_of(
         call_times=call_times.record_of(state.call_times),
         losses=losses.record() if losses else None,
         difference=difference,
+        requests=state.requests.record(state.predictions + state.failed),
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from services.drift.performance.exact_sums import ExactMean
 from services.monitoring.arm_comparison import BLOCKS
@@ -90,6 +91,12 @@ def block_of(label_time_ms: int, start_ms: int, end_ms: int) -> int:
     """Return the block of a window in which a label became known."""
     block = (label_time_ms - start_ms) * BLOCKS // (end_ms - start_ms)
     return min(max(block, 0), BLOCKS - 1)
+
+
+def blocks_of(times_ms: npt.NDArray[np.int64], start_ms: int, end_ms: int) -> npt.NDArray[np.int64]:
+    """Return the blocks of a window in which event times ``(n,)`` are."""
+    blocks: npt.NDArray[np.int64] = (times_ms - start_ms) * BLOCKS // (end_ms - start_ms)
+    return np.clip(blocks, 0, BLOCKS - 1)
 
 
 class Comparison(NamedTuple):

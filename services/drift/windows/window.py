@@ -16,7 +16,7 @@ from services.drift.binning.value_sums import ValueSums, ValueSumsState
 from services.drift.performance.exact_sums import ExactMean
 from services.drift.windows import contributions
 from services.drift.windows.arm_sums import ArmKey, ArmSumsState
-from services.drift.windows.measure_sums import NOT_COMPARED, Comparison, MeasureSums, block_of
+from services.drift.windows.measure_sums import NOT_COMPARED, Comparison, MeasureSums, block_of, blocks_of
 from services.drift.windows.output_counts import OutputCounts
 from services.drift.windows.window_arms import WindowArms
 from services.model_registry.traffic_split import CHAMPION
@@ -136,7 +136,8 @@ class DriftWindow:
             stop: The row after the last one to count.
         """
         self.state.predictions += stop - start
-        self.arms.count(rows.predictions[start:stop], self.state.fallbacks)
+        blocks = blocks_of(rows.times_ms[start:stop], self.start_ms, self.end_ms).tolist()
+        self.arms.count(rows.predictions[start:stop], blocks, self.state.fallbacks)
         if binned is None:
             return
         part = slice(*np.searchsorted(binned.rows, (start, stop)).tolist())

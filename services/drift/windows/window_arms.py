@@ -1,6 +1,5 @@
 """The arms of one window: their predictions, and those of their shadows. Pure."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -35,37 +34,55 @@ class WindowArms:
             found = self._arms.setdefault(key, ArmSums(ArmSumsState(*key)))
         return found
 
-    def count(self, predictions: Sequence[records.Prediction], fallbacks: dict[str, int]) -> None:
+    def count(
+        self, predictions: Sequence[records.Prediction], blocks: Sequence[int], fallbacks: dict[str, int]
+    ) -> None:
         """Count predictions by arm and version, those of the shadows too.
 
-        ``fallbacks`` are the requests of each arm that the champion answered, to be changed.
+        Args:
+            predictions: Of the window.
+            blocks: The block of the window in which each of them is.
+            fallbacks: The requests of each arm that the champion answered, to be changed.
         """
-        counts = Counter([(each.arm, each.version, each.call_us) for each in predictions])
-        for (name, version, call_us), count in counts.items():
+        counts = Counter(
+            [
+                (each.arm, each.version, each.call_us, block)
+                for each, block in zip(predictions, blocks, strict=True)
+            ]
+        )
+        for (name, version, call_us, block), count in counts.items():
             arm = self.of(ArmKey(name, version))
-            arm.count(count)
+            arm.count(block, count)
             if call_us is not msgspec.UNSET:
-                arm.count_calls(call_us, count)
+                arm.count_calls(block, call_us, count)
         replaced = Counter(
             [
-                (each.fallback_from, 0 if each.fallback_version is msgspec.UNSET else each.fallback_version)
-                for each in predictions
+                (each.fallback_from, each.fallback_version, block)
+                for each, block in zip(predictions, blocks, strict=True)
                 if each.fallback_from is not msgspec.UNSET
             ]
         )
-        for (name, version), count in replaced.items():
-            self.of(ArmKey(name, version)).count(0, failed=count)
+        for (name, replaced_version, block), count in replaced.items():
+            version = 0 if replaced_version is msgspec.UNSET else replaced_version
+            self.of(ArmKey(name, version)).count(block, 0, failed=count)
             fallbacks[name] = fallbacks.get(name, 0) + count
-        self._count_shadows([each for each in predictions if each.shadow_scores or each.shadow_versions])
+        self._count_shadows(predictions, blocks)
 
-    def _count_shadows(self, predictions: Sequence[records.Prediction]) -> None:
+    def _count_shadows(self, predictions: Sequence[records.Prediction], blocks: Sequence[int]) -> None:
         """Count the predictions of shadows, and the requests that they have not scored."""
-        counts = Counter(itertools.chain.from_iterable(map(_shadows, predictions)))
-        for (name, version, is_scored, call_us), count in counts.items():
+        counts = Counter(
+            [
+                (*shadow, block)
+                for each, block in zip(predictions, blocks, strict=True)
+                if each.shadow_scores or each.shadow_versions
+                for shadow in _shadows(each)
+            ]
+        )
+        for (name, version, is_scored, call_us, block), count in counts.items():
             shadow = self.of(ArmKey(name, version, shadow=True))
-            shadow.count(count * is_scored, failed=count * (not is_scored))
+            shadow.count(block, count * is_scored, failed=count * (not is_scored))
             if call_us is not None:
-                shadow.count_calls(call_us, count)
+                shadow.count_calls(block, call_us, count)
 
     def states(self) -> list[ArmSumsState]:
         """Return the state of each arm, in order."""

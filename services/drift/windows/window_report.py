@@ -11,6 +11,7 @@ import numpy as np
 from services.drift.binning import statistics, value_statistics
 from services.drift.detectors import correlation_differences
 from services.drift.performance.exact_sums import ExactMean, means_of
+from services.drift.performance.loss_baseline import expected_mean
 from services.drift.performance.running_differences import RunningDifferences
 from services.drift.references import References
 from services.drift.windows import contributions
@@ -112,14 +113,13 @@ def make_report(
         labels=champion.labels,
         features=_with_values(window, found),
         **_of_outputs(window, found),
-        has_reference=reference is not None if version else None,
+        **_of_reference(reference, version, measures),
         confidence=found.confidence,
         relations=found.relations,
         quality=found.quality,
         contributions=found.contributions,
         log_loss=means.get(measures.loss) if classifies else None,
         accuracy=champion.answers_right / champion.answers if classifies and champion.answers else None,
-        reference_log_loss=reference.log_loss if reference else None,
         shadow_log_loss=shadows if classifies else {},
         measures=means,
         shadow_losses=shadows,
@@ -191,6 +191,17 @@ def _arm_figures(
         latest = running.figures(key, sides.lineage) if running else None
         difference = latest.of(difference) if difference and latest else difference
     return figures_of(arm, measures, losses, difference)
+
+
+def _of_reference(reference: records.Reference | None, version: int, measures: Measures) -> dict[str, Any]:
+    """Return the fields of a report that are about the reference alone."""
+    expected = expected_mean(reference, measures.loss)
+    return {
+        "has_reference": reference is not None if version else None,
+        "reference_log_loss": reference.log_loss if reference else None,
+        "reference_loss": expected.value,
+        "reference_loss_error": expected.error,
+    }
 
 
 def _of_outputs(window: DriftWindow, found: WindowComparison) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import msgspec
 
-from services.monitoring import arm_comparison, error_budget
+from services.monitoring import arm_comparison, error_budget, window_loss
 from services.monitoring.error_budget import ErrorBudget
 from services.monitoring.reports import cost_section, outcome_section, svg_charts, verdict
 from services.monitoring.reports.history import WindowReport
@@ -84,6 +84,9 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         coverage=_coverage(window),
         accuracy=verdict.accuracy_interval(report),
         loss_chart=_loss_chart(window, declaration),
+        loss_name=_loss_name(report),
+        loss=window_loss.loss_of(report),
+        reference_loss=window_loss.reference_of(report),
         accuracy_chart=_accuracy_chart(window),
         budget=_budget(window, declaration),
         performance=window.performance,
@@ -185,16 +188,21 @@ def _coverage(window: WindowReport) -> Coverage:
 def _loss_chart(window: WindowReport, declaration: ModelDeclaration | None) -> str:
     reports = (*window.earlier[-EARLIER_WINDOWS_MAX:], window.report)
     lines = [
-        Line("live", "live", [report.log_loss for report in reports]),
-        Line("training", "reference", [report.reference_log_loss for report in reports]),
+        Line("live", "live", [window_loss.loss_of(report) for report in reports]),
+        Line("training", "reference", [window_loss.reference_of(report) for report in reports]),
     ]
-    shadows = sorted({arm for report in reports for arm in report.shadow_log_loss})
-    lines += [Line(arm, "shadow", [report.shadow_log_loss.get(arm) for report in reports]) for arm in shadows]
-    limit = window.report.reference_log_loss
-    if limit is not None and declaration is not None:
-        limit += declaration.monitoring.loss_tolerance
-    title = f"Log loss of {len(reports)} windows; the last value is {_number(window.report.log_loss)}"
-    return svg_charts.timeline(title, lines, _days(reports), limit=limit)
+    losses = [report.shadow_losses or report.shadow_log_loss for report in reports]
+    shadows = sorted({arm for each in losses for arm in each})
+    lines += [Line(arm, "shadow", [each.get(arm) for each in losses]) for arm in shadows]
+    tolerance = declaration.monitoring.loss_tolerance if declaration else 0.0
+    found = window_loss.compare(window.report, tolerance)
+    last = _number(window_loss.loss_of(window.report))
+    title = f"{_loss_name(window.report)} of {len(reports)} windows; the last value is {last}"
+    return svg_charts.timeline(title, lines, _days(reports), limit=found.limit if found else None)
+
+
+def _loss_name(report: DriftReport) -> str:
+    return window_loss.measure_of(report).replace("_", " ").capitalize()
 
 
 def _accuracy_chart(window: WindowReport) -> str:

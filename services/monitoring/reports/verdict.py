@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from services.monitoring import alarm_advice, classification
+from services.monitoring import alarm_advice, classification, window_loss
 from services.monitoring.reports.history import WindowReport
 from streams.records import DriftReport, FeatureDrift
 
@@ -101,17 +101,15 @@ def _not_compared(report: DriftReport) -> str:
 
 
 def _loss_sentence(report: DriftReport) -> str:
-    name, loss = "log loss", report.log_loss
-    if loss is None:
-        name, loss = "mean absolute error", report.measures.get("absolute_error")
+    name = {"log_loss": "log loss", "absolute_error": "mean absolute error"}[window_loss.measure_of(report)]
+    loss, reference = window_loss.loss_of(report), window_loss.reference_of(report)
     if loss is None:
         return "There are no labels yet, so the loss is unknown."
-    if report.log_loss is None or report.reference_log_loss is None:
+    if reference is None:
         return f"The {name} is {loss:.3f}, over {report.labels:,} labels."
-    difference = report.log_loss - report.reference_log_loss
-    word = "above" if difference > 0 else "below"
+    word = "above" if loss > reference else "below"
     return (
-        f"The log loss is {report.log_loss:.3f}, {abs(difference):.3f} {word} the training baseline, over "
+        f"The {name} is {loss:.3f}, {abs(loss - reference):.3f} {word} the training baseline, over "
         f"{report.labels:,} labels."
     )
 

@@ -5,6 +5,7 @@ from prometheus_client import REGISTRY
 
 from services.drift.drift_metrics import DriftMetrics
 from services.drift.engine import DriftOutputs
+from services.monitoring import arm_comparison
 from streams import records
 from tests.unit.drift import scenario
 
@@ -128,3 +129,29 @@ def test_each_arm_of_the_last_window_has_series_and_no_other():
     assert metric("arm_measure", arm="champion", version="1", measure="log_loss") is None
     assert metric("arm_loss_difference", arm="champion", version="1", bound="low") is None
     assert metric("arm_records", arm="champion", version="1", record="label") is None
+
+
+def test_errors_and_times_of_calls_of_an_arm_are_shown_beside_the_champions():
+    def arm(name, version, failed, cells, **fields):
+        rows = [10] * arm_comparison.BLOCKS
+        sums = records.RequestSums(
+            answered=rows, failed=[failed] * len(rows), timed=rows, call_cells=[10 * cells] * len(rows),
+            call_cell_squares=160 * cells * cells,
+        )  # fmt: skip
+        return records.ArmFigures(arm=name, version=version, requests=sums, **fields)
+
+    drift_metrics = DriftMetrics(
+        scenario.new_engine(scenario.declaration("observed")), scenario.declaration("observed")
+    )
+    for arms in ([arm("champion", 1, 0, 40, is_champion=True), arm("new", 2, 10, 44)], []):
+        report = records.DriftReport(
+            report_id="r", model="observed", version=1, window_start_ms=0, window_end_ms=1, predictions=5,
+            labels=4, arms=arms,
+        )  # fmt: skip
+        drift_metrics.observe(DriftOutputs(drift=[report]))
+        new = {"arm": "new", "version": "2"}
+        found = metric("arm_failure_difference", **new, bound="mean")
+        assert (found, metric("arm_call_ratio", **new, bound="ratio")) == (
+            (0.5, 2.0) if arms else (None, None)
+        )
+        assert metric("arm_call_ratio", arm="champion", version="1", bound="ratio") is None

@@ -5,7 +5,7 @@ import pytest
 
 from services.monitoring import arm_comparison
 from services.monitoring.arm_comparison import BLOCKS
-from streams.records import ArmFigures, DriftReport, LossSums, MeasureFigures
+from streams.records import ArmFigures, DriftReport, LossSums, MeasureFigures, RequestSums
 
 ROWS = 640
 BIAS = 0.05
@@ -103,3 +103,77 @@ def test_windows_of_one_champion_add_up():
     assert new.loss == pytest.approx(sum(each.total for each, _ in pairs) / new.labels)
     later = report(random, 3, version=2)
     assert arm_comparison.compare([*reports, later])[-1].difference == later.arms[1].difference
+
+
+def requests(random, rate, share=1.0, burst=0.0, slow=0.0):
+    """Return requests of which a share fails; with bursts, in one block of four, for all arms at once."""
+    answered, failed, cells, squares = [], [], [], 0
+    for block in range(BLOCKS):
+        count = random.binomial(ROWS // BLOCKS * 10, share)
+        lost = random.binomial(count, min(rate + burst * (block % 4 == 0), 1.0))
+        drawn = np.rint(40 + slow + 3 * (block % 4) + random.normal(0, 2, count - lost)).astype(int)
+        answered.append(count - lost)
+        failed.append(lost)
+        cells.append(int(drawn.sum()))
+        squares += int((drawn**2).sum())
+    return RequestSums(
+        answered=answered, failed=failed, timed=answered, call_cells=cells, call_cell_squares=squares
+    )
+
+
+@pytest.mark.parametrize("burst", [0.0, 0.2])
+@pytest.mark.parametrize("rate", [0.0, 0.01])
+def test_the_interval_of_the_share_of_errors_holds_in_19_of_20_cases(burst, rate):
+    random, held = np.random.default_rng(3), 0
+    for _ in range(300):
+        own, other = requests(random, rate + 0.01, 0.2, burst), requests(random, rate, 0.8, burst)
+        found = arm_comparison.failure_difference([(own, other)])
+        assert found is not None
+        held += found.low <= 0.01 <= found.high
+    assert held / 300 >= 0.93
+
+
+def test_no_error_in_a_few_requests_proves_little_and_a_shadow_is_compared_with_its_own_requests():
+    random = np.random.default_rng(1)
+    few = arm_comparison.failure_difference([(requests(random, 0.0, 0.01), requests(random, 0.0))])
+    assert few is not None
+    assert few.mean == 0
+    assert few.high > 0.01
+    shadow = arm_comparison.failure_difference([(requests(random, 0.1), None)])
+    assert shadow is not None
+    assert shadow.requests == shadow.champion_requests
+    assert shadow.low > 0.08
+
+
+def test_the_ratio_of_the_times_of_calls_is_found_although_they_vary_by_block():
+    random = np.random.default_rng(2)
+    own, other = requests(random, 0.0, 0.2, slow=2.0), requests(random, 0.0, 0.8)  # half an octave
+    found = arm_comparison.call_time_ratio([(own, other)])
+    assert found is not None
+    assert found.low < 2**0.5 < found.high
+    assert found.high / found.low < 1.1
+    assert arm_comparison.call_time_ratio([(own, requests(random, 0.0, 0.0))]) is None
+
+
+def test_requests_of_several_windows_and_of_all_arms_of_the_champion_add_up():
+    random = np.random.default_rng(4)
+    sums = [requests(random, 0.05, 0.3) for _ in range(6)]
+    reports = [
+        DriftReport(
+            report_id="r", model="m", version=1, window_start_ms=0, window_end_ms=1, predictions=0, labels=0,
+            arms=[
+                ArmFigures(arm="champion", version=1, is_champion=True, requests=first),
+                ArmFigures(arm="other", version=1, is_champion=True, requests=second),
+                ArmFigures(arm="new", version=2, requests=own),
+            ],
+        )
+        for own, first, second in (sums[:3], sums[3:])
+    ]  # fmt: skip
+    champion, new, _ = arm_comparison.compare(reports)
+    pairs = [
+        (own, arm_comparison.added_requests((first, second))) for own, first, second in (sums[:3], sums[3:])
+    ]
+    assert new.failures == arm_comparison.failure_difference(pairs)
+    assert new.call_ratio == arm_comparison.call_time_ratio(pairs)
+    assert new.failures.requests == sum(sum(own.answered) + sum(own.failed) for own, _ in pairs)
+    assert (champion.failures, champion.call_ratio) == (None, None)

@@ -42,6 +42,14 @@ def test_the_tolerance_of_the_objective_counts_and_windows_without_a_loss_do_not
     )
 
 
+def test_what_the_reference_is_too_small_to_tell_is_no_bad_window():
+    objective = declaration(accuracy={"objective": 0.9, "loss_tolerance": 0.01}).slo.accuracy
+    assert objective is not None
+    for error, expected in ((0.06, EventCount(1, 0)), (0.04, EventCount(0, 1))):
+        found = report(1, loss=0.5, reference_loss=0.45, reference_loss_error=error)
+        assert error_budget.count_window(objective, 0.0, found) == expected
+
+
 def test_predictions_are_counted_by_their_labels():
     of_answers = declaration(accuracy={"objective": 0.75, "measure": "answers"})
     budget = error_budget.accuracy_budget(of_answers, [report(1), report(2, accuracy=None)], 2 * DAY_MS)

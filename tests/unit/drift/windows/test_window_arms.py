@@ -30,7 +30,7 @@ def test_a_shadow_of_a_multiclass_model_has_the_measures_of_its_probabilities():
 def test_arms_after_the_maximum_share_an_entry():
     arms = WindowArms([])
     for version in range(1, ARMS_MAX + 5):
-        arms.of(ArmKey("champion", version)).count(1)
+        arms.of(ArmKey("champion", version)).count(0, 1)
     states = arms.states()
     assert len(states) == ARMS_MAX + 1
     assert [each.predictions for each in states if ArmKey(each.arm, each.version) == OTHERS] == [4]

@@ -164,5 +164,5 @@ def test_the_arms_are_side_by_side_with_the_difference_of_their_losses():
     assert re.fullmatch(r"[+-][\d.]+", new[6])
     assert re.fullmatch(r"\+0\.0\d+, paired", frozen[6])
     assert re.fullmatch(r"\+[\d.]+ to \+[\d.]+", frozen[8])
-    assert (int(broken[3].replace(",", "")), broken[5:]) == (report.arms[0].failed, [""] * 6)
+    assert (broken[3], broken[5:]) == (f"{report.arms[0].failed:,} (100.0%)", [""] * 6)
     assert champion[10] == "0.724 / 1.448 / 5.793 ms"
