@@ -57,7 +57,8 @@ def outcome_source(label_partition: int, prediction_partition: int) -> int:
 def _check_model(what: str, found: str, model: str) -> None:
     if found != model:
         raise InvalidRecordError(
-            f"the {what} is of the model {found!r}, but its topic is that of {model!r}: find its writer"
+            f"the {what} names the model {found!r}, but its topic belongs to the model {model!r}: find the "
+            "process that wrote it"
         )
 
 
@@ -66,6 +67,6 @@ def _check_source(what: str, number: int, offset: int, home: int, partition: int
         return
     if number == ASKED_OVER_HTTP or home != partition or offset < 0:
         raise InvalidRecordError(
-            f"the {what} names source partition {number}, offset {offset}, which it cannot have in partition "
-            f"{partition}: find its writer"
+            f"the {what} names source partition {number} and offset {offset}, which is impossible in "
+            f"partition {partition}: find the process that wrote it"
         )

@@ -160,7 +160,7 @@ def avro_types(schema: Schema) -> dict[str, set[str]]:
     """Return the types of each field of a record; a logical type replaces its base type."""
     document = msgspec.json.decode(schema.text)
     if not isinstance(document, dict) or document.get("type") != "record":
-        raise ValueError("it is not a record")
+        raise ValueError("the schema is not a record")
     return {field["name"]: set(_avro_names(field["type"])) for field in document["fields"]}
 
 

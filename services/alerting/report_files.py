@@ -42,7 +42,7 @@ class ReportWriter:
             try:
                 self._waiting.put_nowait((model, start_ms))
             except queue.Full:
-                _log.warning("alerting.report_not_written", model=model, reason="too many wait")
+                _log.warning("alerting.report_not_written", model=model, reason="too many reports wait")
 
     def close(self) -> None:
         """End the thread after the window that it is writing."""

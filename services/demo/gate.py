@@ -135,7 +135,7 @@ class Gate:
         raise StalledError(f"{what} made no progress for {seconds:.0f} s; {await self._watermarks()}")
 
     async def _watermarks(self) -> str:
-        """Return how far each process is; the one that lags most is the one to check."""
+        """Return how far each process is; check the one that lags most."""
         states = []
         async for key in self._redis.scan_iter(match=f"{WATERMARKS}*"):
             fields = await self._redis.hgetall(key)  # type: ignore[misc]  # redis types sync and async as one

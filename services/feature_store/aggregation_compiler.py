@@ -66,7 +66,8 @@ def _aggregation_tags(view: Any, names: Sequence[str]) -> dict[str, dict[str, st
         if kind in _AGGREGATION_TAGS and name not in found:
             known = ", ".join(names) or "none"
             raise PlanError(
-                f"view {view.name!r}: tag {tag!r}: there is no aggregation {name!r}; there are {known}"
+                f"view {view.name!r}: tag {tag!r}: there is no aggregation {name!r}; the aggregations are "
+                f"{known}"
             )
         if name in found:
             if kind not in _AGGREGATION_TAGS:
@@ -229,7 +230,8 @@ def hop_ms(view: Any) -> int:
     hop_ms = milliseconds(view.tiling_hop_size) or math.gcd(milliseconds(_HOP_DEFAULT), *lengths_ms)
     if hop_ms % tile_layout.SECOND_MS:
         raise PlanError(
-            f"view {view.name!r}: tiling_hop_size must be whole seconds; without one, time_window must be"
+            f"view {view.name!r}: tiling_hop_size must be whole seconds; without tiling_hop_size, "
+            "time_window must be whole seconds"
         )
     if hop_ms > min(lengths_ms, default=hop_ms):
         raise PlanError(f"view {view.name!r}: tiling_hop_size must not exceed the shortest time_window")

@@ -132,7 +132,10 @@ class FeaturesProcess:
     def _failure(self) -> str | None:
         """Return why the process has to end; raise `StartOutageError` if it has to start again."""
         if recreated := self._group.recreated:
-            reason = f"recreated: {', '.join(recreated)}; its views are built from its start"
+            reason = (
+                f"recreated since the last read: {', '.join(recreated)}; the views are built again from the "
+                "start"
+            )
             raise async_process.StartOutageError from TopicRecreatedError(reason)
         return self._group.failure
 

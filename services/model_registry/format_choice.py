@@ -177,9 +177,9 @@ def decide_missing(author: Author, rows: AuthorRows, formats: Formats, undecided
             decided[name] = ColumnFormat(ColumnType.STRING, Marker.NAN)
         elif with_none is not None and with_nan is not None and not _are_equal(with_none, with_nan):
             raise InputsError(
-                f"its input {name!r} may be missing, and the model's outputs differ between None and nan: "
-                "give rows in which it is missing as in its training data (a CSV file is read with nan, a "
-                f"Parquet file with None), or declare in features.missing what is done without {name!r}"
+                f"its input {name!r} may be missing, and the model's outputs for None and nan differ: give "
+                f"rows that mark a missing {name!r} as the training data did (a CSV file gives nan, a "
+                f"Parquet file None), or declare in features.missing what to do when {name!r} is missing"
             )
     return decided
 

@@ -86,8 +86,9 @@ def _format_of(column: Any, values: "pd.Series[Any]") -> ColumnFormat:
     if type_ in WHOLE:
         if has_missing and column.required:
             raise InputsError(
-                f"its signature requires {column.name!r}, a {type_}, but the rows have none in row "
-                f"{int(values.isna().to_numpy().argmax())}: make it optional or a double, or give other rows"
+                f"its signature requires {column.name!r}, a {type_}, but {column.name!r} is missing in row "
+                f"{int(values.isna().to_numpy().argmax())}: make it optional or a double in the signature, "
+                "or give other rows"
             )
         return ColumnFormat(type_, Marker.NAN if has_missing else Marker.REFUSED)
     if column.required and not has_missing:

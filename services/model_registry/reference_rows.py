@@ -225,7 +225,7 @@ def _times_ms(
     def time_ms(value: Any) -> int:
         time = model_inputs.time_of(value)
         if time is None or time != time:
-            raise ValueError("there is no time")
+            raise ValueError("the row has no event time")
         return codec.epoch_ms(time)
 
     return np.array(

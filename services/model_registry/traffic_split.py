@@ -88,7 +88,7 @@ def with_share(
     chosen = {field: list(values) for field, values in (segment or {}).items()}
     if name == CHAMPION:
         raise ShareError(
-            "the champion's share is what the other arms leave: lower the share of another arm instead"
+            "the champion gets the share that the other arms leave: lower the share of another arm instead"
         )
     latest = {arm.name: arm for arm in _in_segment(arms, chosen)}
     owned = layout(list(latest.values()))
@@ -97,8 +97,7 @@ def with_share(
     more = weight - _size(buckets)
     if more > _size(pool):
         raise ShareError(
-            f"{name} cannot get a share of {weight}/{BUCKETS}: the champion has no more than {_size(pool)} "
-            "to give"
+            f"{name} cannot get a share of {weight}/{BUCKETS}: the champion has only {_size(pool)} left"
         )
     if more >= 0:
         taken, pool = _cut(pool, more)

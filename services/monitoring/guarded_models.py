@@ -231,7 +231,10 @@ class GuardedModels(Generic[Model]):
             if not models:
                 raise
             for model in models:
-                reason = f"the broker refuses to let this process read {', '.join(sorted(refused))}: allow it"
+                reason = (
+                    f"the broker denies this process reading {', '.join(sorted(refused))}: grant the right "
+                    "to read"
+                )
                 self._quarantine.set_aside(model.name, reason, time.monotonic())
                 del self._open[model.name]
                 model.close()

@@ -117,7 +117,7 @@ class PendingDisk:
             reason = f"{self._folder} cannot be opened: {error}"
             if _LOCKED in str(error):
                 raise DiskInUseError(f"{reason}; only one process may use it") from error
-            raise OutageError(f"{reason}; its disk must have free space") from error
+            raise OutageError(f"{reason}; check that the disk has free space") from error
 
     def _restore(self, store: str, generation: int) -> None:
         found = _meta_of(self._db)

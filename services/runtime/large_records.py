@@ -170,15 +170,17 @@ class LargeRecordReader:
             return value
         if lacking := self._lacking(key):
             raise LargeRecordError(
-                f"the record {key.decode()!r} at offset {offset} is not complete: part {lacking[0]} and "
-                f"{len(lacking) - 1} more of {head.parts} are missing: delete the record to start without it"
+                f"the record {key.decode()!r} at offset {offset} is incomplete: {len(lacking)} of its "
+                f"{head.parts} parts are missing, the first is part {lacking[0]}; to start without this "
+                "record, delete it from the topic"
             )
         parts = self._parts[key]
         whole = b"".join(parts[place][1] or b"" for place in _places(head))
         if hashlib.sha256(whole).digest() != head.sha256:
             raise LargeRecordError(
-                f"the parts of the record {key.decode()!r} at offset {offset} do not belong together: does "
-                "another process write it as well? Stop one of them; delete the record to start without it"
+                f"the parts of the record {key.decode()!r} at offset {offset} do not belong together: "
+                "another process may write the same record; run only one of the two. To start without this "
+                "record, delete it from the topic"
             )
         return whole
 
@@ -235,6 +237,6 @@ def _head_of(key: bytes, value: bytes) -> _Head:
         return msgspec.msgpack.decode(value[len(MAGIC) :], type=_Head)
     except msgspec.DecodeError as error:
         raise LargeRecordError(
-            f"the head of the record {key.decode()!r} cannot be read: {error}: delete the record to start "
-            "without it"
+            f"the head of the record {key.decode()!r} cannot be read: {error}; to start without this "
+            "record, delete it from the topic"
         ) from error

@@ -74,8 +74,9 @@ class Snapshots(Generic[State]):
         label_topic = snapshot.label_topic if label_topic is None else label_topic
         if (snapshot.model, snapshot.label_topic) != (model, label_topic):
             raise SnapshotError(
-                f"the snapshot is of {snapshot.model!r} with the labels of {snapshot.label_topic}, "
-                f"not of {model!r} with those of {label_topic}: delete the record to start without a state"
+                f"the snapshot belongs to model {snapshot.model!r} and label topic {snapshot.label_topic}, "
+                f"but model {model!r} with label topic {label_topic} is to be started: delete the record to "
+                "start without a state"
             )
         return state
 

@@ -54,4 +54,6 @@ def recreated(known: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def require_same(known: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise `TopicRecreatedError` if `recreated` returns any topic."""
     if found := recreated(known, now):
-        raise TopicRecreatedError(f"recreated: {', '.join(found)}; it is read from its start")
+        raise TopicRecreatedError(
+            f"recreated since the last read: {', '.join(found)}; reading continues from the start"
+        )

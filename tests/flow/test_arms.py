@@ -75,7 +75,7 @@ def test_an_impossible_change_is_an_error_and_nothing_is_written(local: Settings
     with pytest.raises(SystemExit, match=f"has no {unique_name} version 7"):
         arms_command.champion(unique_name, version=7)
     version = installation.register(local, installation.train(seed=1), unique_name)
-    with pytest.raises(SystemExit, match="the champion has no more than 0 to give"):
+    with pytest.raises(SystemExit, match="the champion has only 0 left"):
         arms_command.share(unique_name, "new", version=version, share="5%")
     with pytest.raises(SystemExit, match="no field 'carrier'"):
         arms_command.share(unique_name, "new", version=version, share="5%", segment=["carrier=UA"])

@@ -89,7 +89,8 @@ def _select(plan: FeaturePlan, names: Sequence[str]) -> list[View]:
         sharing = [other.name for other in plan.views if other.batch_file == view.batch_file]
         if len(sharing) > 1:
             raise PlanError(
-                f"views {', '.join(sharing)} share the batch source {view.batch_file.path}: give each its own"
+                f"views {', '.join(sharing)} share the batch source {view.batch_file.path}: give each view a "
+                "separate file"
             )
     return selected
 

@@ -88,7 +88,8 @@ class WindowHistory:
             if index < 0 or reports[index].window_end_ms <= at_ms:
                 first, last = (_day(reports[each].window_start_ms) for each in (0, -1))
                 raise NoWindowError(
-                    f"no window contains this time; the first begins at {first}, the last at {last}"
+                    f"no window contains this time: the first window begins at {first}, the last one at "
+                    f"{last}"
                 )
         report = reports[index]
         return WindowReport(

@@ -75,7 +75,7 @@ def replay(
     for place, number in sorted(result.replayed.items()):
         ok(f"{number} {verb} to {place}")
     for reason, number in sorted(result.left.items()):
-        say(f"    {number} left: {reason}")
+        say(f"    {number} not replayed: {reason}")
     say(f"{result.replayed.total()} {verb}, {result.left.total()} left")
 
 

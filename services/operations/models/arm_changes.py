@@ -73,7 +73,7 @@ def _typed(name: str, kind: FieldType, text: str) -> FeatureValue:
     except (ValueError, KeyError) as error:
         if isinstance(error, ChangeError):
             raise
-        raise ChangeError(f"{name} has the type {kind}, and {text!r} is not one") from None
+        raise ChangeError(f"{text!r} is not a valid {kind}, which is the type of the field {name}") from None
 
 
 def parse_time_ms(text: str) -> int:
@@ -110,11 +110,11 @@ def with_champion(arms: Sequence[Arm], version: int, *, from_ms: int | None, now
 def without_arm(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
     """Return the arms after one of them has returned its share to the champion, in every segment."""
     if name == CHAMPION:
-        raise ChangeError("the champion cannot end: make another version the champion instead")
+        raise ChangeError("the arm of the champion cannot end: make another version the champion instead")
     latest = {msgspec.json.encode(arm.segment): arm for arm in _scoring(arms) if arm.name == name}
     active = [arm for arm in latest.values() if arm.weight]
     if not active:
-        raise ChangeError(f"{name} has no share{_known(arms)}")
+        raise ChangeError(f"no arm {name!r} has a share{_known(arms)}")
     result = list(arms)
     for arm in active:
         result = with_share(result, name, arm.version, 0, from_ms=from_ms, segment=arm.segment)

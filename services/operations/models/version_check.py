@@ -17,7 +17,7 @@ def check_version(settings: Settings, model: str, version: int) -> None:
     if path.is_file() and declaration_file.load(path).learning is not None:
         if not _is_kept(settings, model, version):
             raise ChangeError(
-                f"{model} learns online, and {topics.LEARNED.name} has no version {version} of it (any more)"
+                f"{model} learns online, and version {version} is not, or no longer, in {topics.LEARNED.name}"
             )
         return
     from mlflow.exceptions import MlflowException  # late: imports MLflow, 3 s

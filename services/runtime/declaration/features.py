@@ -21,7 +21,9 @@ class MissingValues(Strict):
     @model_validator(mode="after")
     def _check_once(self) -> Self:
         if both := set(self.reject) & self.fill.keys():
-            raise ValueError(f"{', '.join(sorted(both))}: reject and fill exclude each other")
+            raise ValueError(
+                f"reject and fill both name {', '.join(sorted(both))}: keep each name in one of them"
+            )
         return self
 
 

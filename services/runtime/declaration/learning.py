@@ -68,7 +68,7 @@ class Learning(Strict):
     def _check_delay(self) -> Self:
         if self.effective_after_hours > INTERVALS_AHEAD_MAX * self.every_hours:
             raise ValueError(
-                f"effective_after_hours: at most {INTERVALS_AHEAD_MAX} times every_hours; "
-                "each version that has not taken effect yet is kept"
+                f"effective_after_hours must be at most {INTERVALS_AHEAD_MAX} times every_hours, because "
+                "each version is kept until it takes effect"
             )
         return self

@@ -144,7 +144,7 @@ class ModelDeclaration(Strict):
     def _check_references(self) -> Self:
         request = {field.name for field in self.request.fields}
         if len(set(self.features.from_request)) < len(self.features.from_request):
-            raise ValueError("features.from_request: each field must be named once")
+            raise ValueError("features.from_request names a field twice: name each field once")
         for name in self.features.from_request:
             if name not in request:
                 raise ValueError(
@@ -180,7 +180,7 @@ class ModelDeclaration(Strict):
                 f"label.value names {self.label.value!r}, a {kind}: a {self.task} model needs one of {known}"
             )
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("classes: each must be named once")
+            raise ValueError("classes names a class twice: name each class once")
         return self
 
 

@@ -32,7 +32,8 @@ class QualityBounds(Strict):
             raise ValueError(f"min {self.min} is above max {self.max}")
         if self.allowed and (self.min is not None or self.max is not None):
             raise ValueError(
-                "allowed excludes min and max: give allowed for categories, min and max for numbers"
+                "allowed cannot be combined with min or max: give allowed for categories, or min and max "
+                "for numbers"
             )
         return self
 
@@ -111,6 +112,7 @@ class Monitoring(Strict):
     def _check_lateness(self) -> Self:
         if self.lateness_hours > LATE_WINDOWS_MAX * self.window_hours:
             raise ValueError(
-                f"lateness_hours: at most {LATE_WINDOWS_MAX} times window_hours, as these windows are kept"
+                f"lateness_hours must be at most {LATE_WINDOWS_MAX} times window_hours, because all windows "
+                "of this time are kept"
             )
         return self

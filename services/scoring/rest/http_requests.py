@@ -145,7 +145,7 @@ def visible(predictors: Mapping[str, OnlinePredictor], request: Request) -> dict
 def check_count(field: str, count: int, limits: Limits) -> None:
     """Raise `RequestError` for no rows, or more rows than the model allows in one request."""
     if not 1 <= count <= limits.rows_max:
-        message = f"{field}: a request must have 1 to {limits.rows_max} of them, got {count}"
+        message = f"{field}: a request must have 1 to {limits.rows_max} entries, got {count}"
         raise server.RequestError(400, message)
 
 

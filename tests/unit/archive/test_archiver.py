@@ -324,7 +324,7 @@ def test_a_topic_that_is_recreated_while_it_is_read_ends_the_session_without_a_c
         await first.on_partitions_revoked([OUTCOMES])
         await first.step()
 
-    with pytest.raises(TopicRecreatedError, match="recreated: "):
+    with pytest.raises(TopicRecreatedError, match="recreated since the last read: "):
         asyncio.run(read_until_recreated())
     assert archived(settings) == 0
 

@@ -97,7 +97,7 @@ def test_a_record_that_cannot_be_of_its_partition_is_reported_and_no_row(
     buffer.add(place, [Record(offset, records.encode(each)) for offset, each in enumerate(written)])
 
     assert offsets(buffer) == [1]
-    assert ["find its writer" in each for each in reported] == [True]
+    assert ["find the process that wrote it" in each for each in reported] == [True]
 
 
 def test_a_forged_offset_makes_no_honest_record_a_repeat(buffer: WriteBuffer):

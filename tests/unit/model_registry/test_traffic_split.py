@@ -66,9 +66,7 @@ def test_share_in_a_segment_leaves_the_other_requests_to_the_champion():
 
 def test_champion_cannot_give_more_than_it_has():
     arms = traffic_split.with_share([champion()], "a", 2, 9000)
-    with pytest.raises(
-        ShareError, match="b cannot get a share of 1001/10000: the champion has no more than 1000"
-    ):
+    with pytest.raises(ShareError, match="b cannot get a share of 1001/10000: the champion has only 1000"):
         traffic_split.with_share(arms, "b", 2, 1001)
     with pytest.raises(ShareError, match="lower the share of another arm"):
         traffic_split.with_share(arms, CHAMPION, 2, 1001)

@@ -283,7 +283,9 @@ def test_a_topic_that_may_not_be_read_sets_its_own_model_aside(refusing: str) ->
         for _ in range(3):
             drift.session.step()
         assert is_open(drift) == {"n"}
-        assert set_aside(drift) == {"m": "the broker refuses to let this process read m.labels: allow it"}
+        assert set_aside(drift) == {
+            "m": "the broker denies this process reading m.labels: grant the right to read"
+        }
         assert len(reports_of(drift, "n")) >= HOURS
     drift.quarantine.changed("m")
     drift.models._refreshed_seconds = 0.0

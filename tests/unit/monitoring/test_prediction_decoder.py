@@ -194,7 +194,7 @@ def test_unreadable_prediction_becomes_a_dead_letter():
 def test_prediction_of_another_model_becomes_a_dead_letter():
     sent = records.encode(scenario.prediction(1, START_MS, model="other"))
     _, (item,) = fed(predictions=[Message(sent)])
-    assert item.record.reason.startswith("the prediction is of the model 'other', but its topic is that of")
+    assert item.record.reason.startswith("the prediction names the model 'other', but its topic belongs to")
 
 
 @pytest.mark.parametrize("source", [(1, 0), (0, -7), (-1, 0), (0, -1), (2**31 - 1, 0)])
@@ -207,7 +207,7 @@ def test_prediction_that_cannot_be_of_its_partition_becomes_a_dead_letter(source
     _, items = fed(predictions=messages)
     assert [item.offset for item in items if item.kind == PREDICTION] == [0, 1]
     (letter,) = [item.record for item in items if item.kind != PREDICTION]
-    assert letter.reason.endswith("which it cannot have in partition 0: find its writer")
+    assert letter.reason.endswith("which is impossible in partition 0: find the process that wrote it")
 
 
 @pytest.mark.parametrize("kind", ["labels", "predictions"])
@@ -289,8 +289,8 @@ def test_what_is_passed_over_moves_the_time_and_the_offsets():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"model": "other"}, "is of the model 'other'"),
-        ({"source_partition": 5}, "which it cannot have in partition 0"),
+        ({"model": "other"}, "names the model 'other'"),
+        ({"source_partition": 5}, "which is impossible in partition 0"),
         ({"event_time_ms": NOW_MS + 10 * HOUR_MS}, "ahead"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_error_names_the_topics() -> None:
     recreated = RecreatedTopics(consumer)
     recreated.check(["a", "b"])
     consumer.learn(b="2")
-    with pytest.raises(TopicRecreatedError, match="recreated: b; it is read from its start"):
+    with pytest.raises(TopicRecreatedError, match="recreated since the last read: b; reading continues"):
         recreated.check(["a", "b"])
 
 

@@ -29,7 +29,7 @@ def test_damaged_snapshot_is_an_error(state):
 
 def test_snapshot_of_another_label_topic_is_refused(state):
     raw = SNAPSHOTS.encode("m", "labels", state)
-    with pytest.raises(SnapshotError, match="with the labels of labels, not of 'm' with those of others"):
+    with pytest.raises(SnapshotError, match="label topic labels, but model 'm' with label topic others"):
         SNAPSHOTS.decode(raw, "m", "others")
 
 

@@ -41,5 +41,5 @@ def test_the_same_topic_and_a_deleted_one_go_on(now: dict[str, str]) -> None:
 def test_a_topic_with_another_id_was_recreated() -> None:
     known, now = {"a": "1", "b": "2", "c": ""}, {"a": "1", "b": "3", "c": "4"}
     assert recreated(known, now) == ["b"]
-    with pytest.raises(TopicRecreatedError, match="recreated: b; it is read from its start"):
+    with pytest.raises(TopicRecreatedError, match="recreated since the last read: b; reading continues"):
         require_same(known, now)

@@ -53,7 +53,7 @@ def test_a_topic_that_is_recreated_is_noticed_until_it_is_started_again(
         assert await subject.start(["a", "b", "c", "d"]) == {"a": "1", "b": "2"} == subject.ids
         broker.ids |= {"b": "3", "c": "4", "d": "5"}
         assert await subject.recreated() == ["b"]
-        with pytest.raises(TopicRecreatedError, match="recreated: b"):
+        with pytest.raises(TopicRecreatedError, match="recreated since the last read: b"):
             await subject.check()
         await subject.start(["b"])
         assert subject.ids == {"a": "1", "b": "3"}

@@ -129,7 +129,7 @@ def test_narrower_segment_decides_first():
 
 
 def test_arms_beyond_all_buckets_are_rejected():
-    with pytest.raises(traffic_split.ShareError, match="the champion has no more than 10000"):
+    with pytest.raises(traffic_split.ShareError, match="the champion has only 10000"):
         traffic_split.with_share([champion()], "new", 2, 10_001)
     with pytest.raises(traffic_split.ShareError, match="both have the bucket 5"):
         traffic_split.layout(

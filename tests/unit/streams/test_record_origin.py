@@ -28,7 +28,7 @@ def test_a_prediction_of_its_partition_or_over_http_is_taken(source: tuple[int, 
 
 @pytest.mark.parametrize("source", [(2, 0), (3, -1), (3, -7), (-1, 0), (-2, 5), (2**31 - 1, 1)])
 def test_a_prediction_of_another_partition_is_refused(source: tuple[int, int]) -> None:
-    with pytest.raises(InvalidRecordError, match="which it cannot have in partition 3: find its writer"):
+    with pytest.raises(InvalidRecordError, match="which is impossible in partition 3: find the process"):
         record_origin.check_prediction(prediction("m", *source), "m", 3)
 
 
@@ -43,12 +43,12 @@ def test_an_outcome_of_its_partition_is_taken(partition: int) -> None:
     "source", [(2, 0), (-1, 4), (3, -1), (record_origin.outcome_source(2, 3), 0), (-(2**31), 0)]
 )
 def test_an_outcome_of_another_partition_is_refused(source: tuple[int, int]) -> None:
-    with pytest.raises(InvalidRecordError, match="which it cannot have in partition 3: find its writer"):
+    with pytest.raises(InvalidRecordError, match="which is impossible in partition 3: find the process"):
         record_origin.check_outcome(outcome("m", *source), "m", 3)
 
 
 def test_a_record_of_another_model_is_refused() -> None:
-    reason = "is of the model 'other', but its topic is that of 'm': find its writer"
+    reason = "names the model 'other', but its topic belongs to the model 'm': find the process that wrote it"
     with pytest.raises(InvalidRecordError, match=f"the prediction {reason}"):
         record_origin.check_prediction(prediction("other", 0, 0), "m", 0)
     with pytest.raises(InvalidRecordError, match=f"the outcome {reason}"):

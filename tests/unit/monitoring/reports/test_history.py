@@ -17,7 +17,7 @@ def test_window_is_found_by_any_time_within_it_and_the_latest_without():
     assert history().window(first.window_end_ms).report.window_start_ms == first.window_end_ms
     assert history().window().report == history().windows()[-1]
     for missing_ms in (START_MS - 1, START_MS + 1000 * HOUR_MS):
-        with pytest.raises(NoWindowError, match="the first begins at"):
+        with pytest.raises(NoWindowError, match="the first window begins at"):
             history().window(missing_ms)
     with pytest.raises(NoWindowError):
         WindowHistory().window()

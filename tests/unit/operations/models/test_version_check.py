@@ -41,7 +41,7 @@ def test_version_in_the_topic_is_accepted(settings: Settings) -> None:
 @pytest.mark.parametrize("version", [4, 3 + learned_versions.KEYS, 3 - learned_versions.KEYS])
 def test_version_that_is_absent_or_replaced_is_refused(settings: Settings, version: int) -> None:
     """A later version has the key of the one that it replaced."""
-    with pytest.raises(ChangeError, match=rf"has no version {version} of it \(any more\)"):
+    with pytest.raises(ChangeError, match=f"version {version} is not, or no longer, in"):
         version_check.check_version(settings, "m", version)
 
 
@@ -52,5 +52,5 @@ def test_version_whose_parts_are_being_replaced_is_refused(
         raise LargeRecordError("not complete")
 
     monkeypatch.setattr(kafka_consumers, "latest_values", incomplete)
-    with pytest.raises(ChangeError, match="has no version 3 of it"):
+    with pytest.raises(ChangeError, match="version 3 is not, or no longer, in"):
         version_check.check_version(settings, "m", 3)

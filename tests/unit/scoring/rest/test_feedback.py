@@ -78,7 +78,7 @@ def test_drift_decodes_what_was_written():
         ([LABEL | {"y": None}], 400, "labels[0]: Expected `float`, got `null` - at `$.y`"),
         ([LABEL, LABEL | {"at": "3000-01-01T00:00:00Z"}], 422, "labels[1]: the event time"),
         ([LABEL, LABEL | {"id": "x" * 513}], 400, "labels[1]: Expected `str` of length <= 512 - at `$.id`"),
-        ([], 400, "labels: a request must have 1 to 1000 of them, got 0"),
+        ([], 400, "labels: a request must have 1 to 1000 entries, got 0"),
     ],
 )
 def test_with_one_invalid_label_none_is_written(labels, status, text):

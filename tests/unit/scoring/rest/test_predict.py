@@ -96,7 +96,7 @@ def test_rows_beyond_the_model_s_limit_are_rejected():
     http = client(m=predictor(limits={"rows_max": 2}))
     assert http.post("/predict", json={"rows": [ROW] * 2}).status_code == 200
     text = http.post("/predict", json={"rows": [ROW] * 3}).text
-    assert "rows: a request must have 1 to 2 of them, got 3" in text
+    assert "rows: a request must have 1 to 2 entries, got 3" in text
 
 
 def test_multiclass_predictions_have_probabilities():
