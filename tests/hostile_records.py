@@ -606,11 +606,16 @@ def _envelope_kinds() -> list[Kind]:
         Kind("tombstone_with_an_odd_key", odd_tombstone, _always(Fate.IGNORED)),
         _bad("tag_is_unknown", _field("tag", "surprise", "", "drift_alarm\0"), "", "tag"),
         _bad("tag_is_no_text", _field("tag", 7, None, ["silence"], {}), "", "tag"),
-        _bad("model_of_another_topic", _field("model", "another", ""), "find its writer", "model"),
+        _bad(
+            "model_of_another_topic",
+            _field("model", "another", ""),
+            "find the process that wrote it",
+            "model",
+        ),
         _bad(
             "source_of_another_partition",
             _field("source_partition", 2**31 - 1, 77, -(2**31)),
-            "find its writer",
+            "find the process that wrote it",
             "source_partition",
         ),
     ]

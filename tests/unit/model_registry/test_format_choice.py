@@ -78,7 +78,9 @@ def test_missing_text_of_which_the_rows_have_none_is_decided_by_the_model() -> N
     assert decided(lambda _: 1.0) is Marker.NONE
     assert decided(lambda city: 1.0 if isinstance(city, float) else len(city)) is Marker.NAN
     assert decided(lambda city: 0.0 if city is None else len(city)) is Marker.NONE
-    with pytest.raises(InputsError, match="its input 'city' may be missing, and the model's outputs for None and nan differ"):
+    with pytest.raises(
+        InputsError, match="its input 'city' may be missing, and the model's outputs for None and nan differ"
+    ):
         decided(lambda city: float(city is None))
 
 

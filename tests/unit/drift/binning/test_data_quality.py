@@ -94,7 +94,7 @@ def test_a_declared_share_of_values_may_be_invalid():
     ("bounds", "message"),
     [
         ({"x": {"min": 2, "max": 1}}, "min 2.0 is above max 1.0"),
-        ({"x": {"min": 2, "allowed": ["a"]}}, "allowed excludes min and max"),
+        ({"x": {"min": 2, "allowed": ["a"]}}, "allowed cannot be combined with min or max"),
         ({"colour": {"max": 1}}, "min and max are not possible for a string"),
         ({"x": {"null_share_max": 2}}, "less than or equal to 1"),
     ],
