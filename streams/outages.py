@@ -69,7 +69,17 @@ _SERVER_ERROR = 500
 def is_outage(error: BaseException) -> bool:
     """Return whether waiting can resolve the error; False for every type that is not known as an outage."""
     is_known = isinstance(error, _outages()) and not isinstance(error, _defects())
-    return is_known or _is_outage_of_registry(error)
+    return (is_known and not _is_foreign_key(error)) or _is_outage_of_registry(error)
+
+
+def _is_foreign_key(error: BaseException) -> bool:
+    """Return whether Redis holds a value of somebody else, of another kind, under the key of one entity.
+
+    redis-py has no type of its own for this error, and a script adds its own name at the end.
+    """
+    import redis.exceptions  # late, as above
+
+    return isinstance(error, redis.exceptions.ResponseError) and str(error).startswith("WRONGTYPE")
 
 
 def _is_outage_of_registry(error: BaseException) -> bool:

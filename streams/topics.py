@@ -5,12 +5,15 @@ repository.
 """
 
 import dataclasses
+import re
 
 MESSAGE_BYTES_MAX = "max.message.bytes"
 """The broker's name of a topic's limit for a record, with Kafka's overhead of some 80 bytes."""
 DAY_MS = 86_400_000
 RECORD_BYTES_MAX = 1 << 20
 """Default of the setting ``record_bytes_max``: the maximum size of a record of an application."""
+PREFIX = "driftline."
+"""How the names of all internal topics begin."""
 STATE_PARTITIONS = 32
 """Partitions of the topics of snapshots, which workers share: more than workers of one kind."""
 OVERHEAD_BYTES = 64 << 10
@@ -206,6 +209,40 @@ ALL = (
     REPARTITION,
     LATE,
 )
+
+
+WRITTEN_BY_FEATURES = (DEAD_LETTERS, FEATURE_LOG, REPARTITION, LATE)
+"""What the features process makes of the records that it reads: as a source they would have no end."""
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless Kafka accepts this name of a topic."""
+    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", name) or name in (".", ".."):
+        raise ValueError(
+            f"{name!r} is not a valid topic name: Kafka accepts 1 to 249 letters, digits, '.', '_' and '-'"
+        )
+
+
+def check_application_topic(name: str) -> None:
+    """Raise ValueError unless this may be the topic of the requests or labels of a model.
+
+    A process that reads what it writes would never come to the end.
+    """
+    check_name(name)
+    if name.startswith(PREFIX):
+        raise ValueError(
+            f"{name!r} is a name of Driftline's own topics, which all begin with {PREFIX!r}: "
+            "write requests and labels to another topic"
+        )
+
+
+def check_source_topic(name: str) -> None:
+    """Raise ValueError unless this may be the source of a feature view: see `WRITTEN_BY_FEATURES`."""
+    check_name(name)
+    for topic in WRITTEN_BY_FEATURES:
+        start, variable, _ = topic.name.partition("{")
+        if name == topic.name or (variable and name.startswith(start)):
+            raise ValueError(f"{name!r} is a topic that features writes: it cannot be a source as well")
 
 
 def predictions(model: str) -> str:

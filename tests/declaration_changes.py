@@ -67,6 +67,8 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "learning": ({"learning": {"every_hours": 3}, "gates": None}, {"learning": None}),
 }  # fmt: skip
 """Settings whose new value follows from others, and sections that are added or removed."""
+NUMBERS = (-1e300, -1, 0, 1e-300, 1e-9, 1, 1e9, 1e15, 1e300, 10**30)
+"""From the least to the greatest; each declared bound is one more."""
 
 
 def changes(document: Mapping[str, Any]) -> dict[str, list[tuple[Change, ModelDeclaration]]]:
@@ -82,6 +84,39 @@ def changes(document: Mapping[str, Any]) -> dict[str, list[tuple[Change, ModelDe
             if (changed := _validated(patched(document, change))) is not None and changed != base
         ]
     return found
+
+
+def extremes(document: Mapping[str, Any]) -> dict[str, list[ModelDeclaration]]:
+    """Return by setting that is a number the valid declarations with its least and its greatest value."""
+    base = ModelDeclaration.model_validate(document)
+    found: dict[str, list[ModelDeclaration]] = {}
+    for path, annotation, _ in _settings(ModelDeclaration, base, ""):
+        if not {int, float} & {annotation, *get_args(annotation)} or path in SPECIAL_NUMBERS:
+            continue
+        numbers = sorted({*NUMBERS, *_bounds(path)})
+        valid = [each for number in numbers if (each := _validated(patched(document, {path: number})))]
+        found[path] = [*valid[:1], *valid[-1:]]
+    return found
+
+
+SPECIAL_NUMBERS = ("slo.latency.within_ms",)
+"""Settings that have some values only."""
+
+
+def _bounds(path: str) -> set[float]:
+    """Return the declared bounds of a setting."""
+    *sections, name = path.split(".")
+    kind: type[BaseModel] = ModelDeclaration
+    for each in sections:
+        section, _ = _section(_field(kind, each).annotation)
+        assert section is not None
+        kind = section
+    declared = [getattr(each, bound, None) for each in _field(kind, name).metadata for bound in ("ge", "le")]
+    return {float(bound) for bound in declared if bound is not None}
+
+
+def _field(kind: type[BaseModel], name: str) -> Any:
+    return next(field for own, field in kind.model_fields.items() if name in (own, field.alias))
 
 
 def _settings(kind: type[BaseModel], value: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:

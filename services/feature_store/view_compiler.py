@@ -18,7 +18,7 @@ from services.feature_store.plan import (
     ViewKind,
 )
 from services.runtime.settings import Settings
-from streams import codec, schemas, tile_layout
+from streams import codec, schemas, tile_layout, topics
 
 _TYPES = {
     "String": ValueType.STRING,
@@ -123,6 +123,11 @@ def _source(view: Any) -> StreamSource:
     if not isinstance(source, KafkaSource):
         raise PlanError(f"{where}: only a KafkaSource can be run, not a {type(source).__name__}")
     options = source.kafka_options
+    try:
+        topics.check_source_topic(options.topic)
+        topics.check_name(topics.repartition(view.name))
+    except ValueError as error:
+        raise PlanError(f"{where}: {error}") from error
     if source.field_mapping:
         raise PlanError(f"{where}: field_mapping is not supported; use the names of the message's fields")
     fields, encoding = message_fields(where, options.message_format, source.tags)

@@ -37,6 +37,7 @@ from services.runtime.settings import Settings
 from services.runtime.web import server
 from streams import codec
 from streams.json_decoder import InvalidRecordError, JsonDecoder
+from streams.outages import is_outage
 
 ROWS_MAX = 10_000
 """Maximum rows per request."""
@@ -91,6 +92,8 @@ class OnlineFeatures:
         try:
             served = await self._reader(service).read(request.entities, np.full(rows, time_ms))
         except (redis.exceptions.RedisError, OSError) as error:
+            if not is_outage(error):
+                raise
             raise server.RequestError(
                 503, "the online store cannot be reached", {"Retry-After": "1"}
             ) from error

@@ -479,6 +479,9 @@ def test_the_flights_repository_compiles(valkey: str, tmp_path: Path) -> None:
         ('"amount_max", dtype=Float64', '"amount_max", dtype=String', "feature 'amount_max'"),
         ("event_time timestamp not null", "event_time timestamp", "timestamp_field 'event_time'"),
         ("tiling_hop_size=timedelta(minutes=1)", "tiling_hop_size=timedelta(seconds=0.5)", "whole seconds"),
+        ('topic="wrong.orders"', 'topic="driftline.dead-letters"', "is a topic that features writes"),
+        ('topic="wrong.orders"', 'topic="all orders"', "not a valid topic name"),
+        ('name="wrong_by_shop", entities', 'name="wrong by shop", entities', "not a valid topic name"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused_by_name(before: str, after: str, named: str, tmp_path: Path) -> None:

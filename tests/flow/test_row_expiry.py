@@ -4,14 +4,19 @@ import asyncio
 import dataclasses
 from typing import Any
 
+import pytest
+import redis
+
 from services.feature_store import feast_layout
 from services.feature_store.plan import View
 from services.features.row_store import RowStore
 from services.features.view_progress import ViewPosition
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
+from services.runtime.redis_commands import encode
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
+from streams.outages import is_outage
 from tests.feature_worker import START_MS, views
 
 VIEW = views("")[0]
@@ -61,6 +66,16 @@ class World:
 
         asyncio.run(go())
 
+    def read(self) -> None:
+        async def go() -> None:
+            pipeline = AsyncPipeline.connect(Settings(redis_url=self.valkey))
+            try:
+                await pipeline.exchange([encode(("HMGET", key_of(self.project), "field"))])
+            finally:
+                await pipeline.close()
+
+        asyncio.run(go())
+
 
 def key_of(project: str = "p", view: View = VIEW) -> bytes:
     return feast_layout.entity_key_encoder(project, view.join_keys)(("mill",) * len(view.join_keys))
@@ -87,6 +102,16 @@ def test_an_expired_entity_begins_anew(valkey: str, client: Any) -> None:
     world.write([1])
     sidecar = client.hget(key_of(), feast_layout.sidecar_field(VIEW.name))
     assert feast_layout.decode_sidecar(sidecar)[0] == {0: 1}
+
+
+def test_a_value_of_somebody_else_under_the_key_of_an_entity_is_no_outage(valkey: str, client: Any) -> None:
+    """Its records are isolated: nobody waits for ever for one entity."""
+    client.set(key_of(), "of somebody else")
+    for access in (lambda: World(valkey).write([0]), lambda: World(valkey).read()):
+        with pytest.raises(redis.exceptions.ResponseError) as raised:
+            access()
+        assert not is_outage(raised.value)
+    assert client.get(key_of()) == b"of somebody else"
 
 
 def test_projects_with_views_of_one_name_keep_their_generations_and_rows(valkey: str, client: Any) -> None:

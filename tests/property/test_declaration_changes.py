@@ -177,6 +177,45 @@ def test_a_learner_goes_on_with_rising_versions(declared: ModelDeclaration, chec
     assert learner.counts.unfit == learner.totals.unnamed == 0
 
 
+def extreme_cases(content: dict[str, Any], *sections: str) -> list[Any]:
+    return [
+        pytest.param(declared, id=f"{path} {number}")
+        for path, each in declaration_changes.extremes(content).items()
+        if path.startswith(sections)
+        for number, declared in enumerate(each)
+    ]
+
+
+SHORT = scenario.traffic(5, seed=3, partitions=1, a_hour=20)
+
+
+@pytest.mark.parametrize(
+    "declared", extreme_cases(document(), "threshold", "label", "monitoring", "business", "retraining")
+)
+def test_drift_takes_the_least_and_the_greatest_number_that_a_declaration_may_have(
+    declared: ModelDeclaration,
+) -> None:
+    engine = scenario.new_engine(declared)
+    outputs = scenario.play(engine, SHORT)
+    assert SNAPSHOTS.decode(SNAPSHOTS.encode("m", "m.labels", engine.state()), "m", "m.labels")
+    for report in outputs.drift:
+        assert records.decoder_of(type(report)).decode(records.encode(report))
+
+
+@pytest.mark.parametrize("declared", extreme_cases(learning_traffic.document(), "label", "learning"))
+def test_a_learner_takes_the_least_and_the_greatest_number_that_a_declaration_may_have(
+    declared: ModelDeclaration,
+) -> None:
+    state = fresh_state("m", 1, 1)
+    sets = FeatureSets([feature_set("m", learning_traffic.NAMES, ["colour"])])
+    learner = Learner(declared, learning_traffic.NAMES, learning_traffic.estimator, state, sets)
+    player = learning_traffic.Player(LESSONS)
+    player.seek(learner)
+    for place in player.open:
+        player.step(learner, place, 10**6)
+    assert CHECKPOINTS.decode(CHECKPOINTS.encode("m", "m.labels", learner.state()), "m", "m.labels")
+
+
 FEATURE_CHANGES = [
     ["colour", "x"],
     ["x"],

@@ -1,13 +1,12 @@
 """The topics of requests and labels, with their schemas."""
 
 import dataclasses
-import re
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from services.runtime.declaration.strict import HOUR_MS, Strict
-from streams import codec, registered_codec, schemas
+from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
+from streams import codec, registered_codec, schemas, topics
 
 
 def _schema(columns: Any) -> Any:
@@ -33,10 +32,7 @@ Schema = Annotated[tuple[codec.Field, ...], BeforeValidator(_schema)]
 
 
 def _topic_name(name: str) -> str:
-    if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", name) or name in (".", ".."):
-        raise ValueError(
-            f"{name!r} is not a valid topic name: Kafka accepts 1 to 249 letters, digits, '.', '_' and '-'"
-        )
+    topics.check_application_topic(name)
     return name
 
 
@@ -112,7 +108,7 @@ class LabelTopic(ApplicationTopic):
     value: str
     positive_above: float | None = None
     """Binary: the label is 1 if the value is above this one."""
-    horizon_hours: float = Field(gt=0)
+    horizon_hours: float = Field(ge=SECOND_HOURS, le=HOURS_MAX)
     """Maximum event time from the request to its label; later labels count as orphans."""
 
     @property

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from services.runtime import times
-from services.runtime.declaration.strict import HOUR_MS, SECOND_HOURS, Strict
+from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
 REFERENCE_ROWS_MIN = 300
 """Minimum rows of a reference: with fewer, chance alone moves distributions by more than a threshold."""
@@ -45,10 +45,10 @@ class LearningReference(Strict):
 class Learning(Strict):
     """Online learning: the model learns from every label instead of being retrained."""
 
-    every_hours: float = Field(24, ge=SECOND_HOURS)
+    every_hours: float = Field(24, ge=SECOND_HOURS, le=HOURS_MAX)
     """Length of an interval of event time. The labels of an interval are learned together, then the model is
     published as a version."""
-    effective_after_hours: float = Field(24, ge=0)
+    effective_after_hours: float = Field(24, ge=0, le=HOURS_MAX)
     """Event time from the end of an interval until its version scores requests."""
     minimum_labels: int = Field(1000, ge=1)
     """Number of labels before the first version is published; until then requests are only collected."""

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.runtime.declaration.strict import HOUR_MS, MONTH_MS, SECOND_HOURS, Strict
+from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, MONTH_MS, SECOND_HOURS, Strict
 
 LATE_WINDOWS_MAX = 400
 """Maximum closed windows kept for late records; each takes 1 KiB per feature."""
@@ -41,7 +41,7 @@ class QualityBounds(Strict):
 class Monitoring(Strict):
     """Windows and thresholds of the drift process."""
 
-    window_hours: float = Field(24, ge=SECOND_HOURS)
+    window_hours: float = Field(24, ge=SECOND_HOURS, le=HOURS_MAX)
     lateness_hours: float = Field(24, ge=0)
     """Time after the end of a window in which late predictions and labels still change it; it is then
     reported again."""
@@ -60,10 +60,10 @@ class Monitoring(Strict):
     """Bounds on the values, by feature. A window that violates them raises an alarm."""
     segments: tuple[str, ...] = ()
     """Features whose most frequent values are monitored separately."""
-    block_hours: float = Field(24, ge=SECOND_HOURS)
+    block_hours: float = Field(24, ge=SECOND_HOURS, le=HOURS_MAX)
     """Length of a block of time: values within a block depend on each other, blocks are treated as
     independent."""
-    loss_block_hours: float | None = Field(None, ge=SECOND_HOURS)
+    loss_block_hours: float | None = Field(None, ge=SECOND_HOURS, le=HOURS_MAX)
     """The same for losses; default: ``block_hours``. With a shorter block a bad week counts as harm although
     such weeks come by chance, and harm is found sooner."""
     detectors: tuple[Detector, ...] = ()

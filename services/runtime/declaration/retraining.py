@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.runtime.declaration.strict import Strict
+from services.runtime.declaration.strict import DAYS_MAX, HOURS_MAX, Strict
 
 
 class Retraining(Strict):
@@ -16,9 +16,9 @@ class Retraining(Strict):
     """Whether a rise that is only estimated, before the labels arrive, also requests a retraining."""
     window: Literal["all", "since_change"] = "all"
     """The training set: all data, or the data since the change, if that has enough labels."""
-    cooldown_days: float = Field(14, ge=0)
+    cooldown_days: float = Field(14, ge=0, le=DAYS_MAX)
     minimum_labels: int = Field(1000, ge=1)
-    holdout_days: float = Field(7, gt=0)
-    effective_after_hours: float = Field(0, ge=0)
+    holdout_days: float = Field(7, gt=0, le=DAYS_MAX)
+    effective_after_hours: float = Field(0, ge=0, le=HOURS_MAX)
     refit: bool = False
     """Whether a candidate that passed the gates is fitted again on all rows, including the held-out days."""

@@ -7,6 +7,9 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 SECOND_HOURS = 1 / 3600
 """Minimum length of a window or an interval: in milliseconds, as they are counted, it must not be 0."""
+DAYS_MAX = 100 * 365
+HOURS_MAX = DAYS_MAX * 24
+"""Maximum length of a time: in milliseconds and added to any event time, it must fit into 64 bits."""
 MONTH_MS = 365 * DAY_MS // 12
 
 

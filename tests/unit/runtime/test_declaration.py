@@ -165,7 +165,7 @@ def test_only_encodings_of_the_registry_have_an_encoder() -> None:
         (document(retraining={"harm": "cost"}), ": retraining.harm: cost needs a section business"),
         (
             part("label", horizon_hours=0),
-            "label.horizon_hours: Input should be greater than 0",
+            "label.horizon_hours: Input should be greater than or equal to 0",
         ),
         (document(name="Returned"), "name: String should match pattern"),
     ],
@@ -285,6 +285,14 @@ _SOME_VALUES: dict[FieldType, Any] = {
 def test_a_topic_must_have_a_name_that_kafka_takes(topic: str) -> None:
     with pytest.raises(ValidationError, match="is not a valid topic name"):
         ModelDeclaration.model_validate(document(request=document()["request"] | {"topic": topic}))
+
+
+@pytest.mark.parametrize("section", ["request", "label"])
+def test_a_topic_of_driftline_is_none_of_an_application(section: str) -> None:
+    """A process that read what it writes would never come to the end."""
+    changed = document()[section] | {"topic": "driftline.dead-letters"}
+    with pytest.raises(ValidationError, match=f"{section}.topic\n.*write requests and labels to another"):
+        ModelDeclaration.model_validate(document(**{section: changed}))
 
 
 @pytest.mark.parametrize(

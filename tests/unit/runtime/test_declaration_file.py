@@ -82,7 +82,7 @@ def test_faults_of_one_file_are_reported_in_the_order_of_its_settings(models: Pa
     at = {line.split(":")[0].strip(): 1 + number for number, line in enumerate(text.splitlines())}
     first, second = faults_of(models)
     assert first.startswith(f"{path}:{at['task']}:1: task: Input should be 'binary'")
-    assert second == (f"{path}:{at['horizon_hours']}:3: label.horizon_hours: Input should be greater than 0")
+    assert second.startswith(f"{path}:{at['horizon_hours']}:3: label.horizon_hours: Input should be greater")
 
 
 def test_a_missing_setting_is_named_at_its_section(models: Path) -> None:

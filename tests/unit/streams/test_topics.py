@@ -1,9 +1,35 @@
+import contextlib
 import re
 
 import pytest
 
 from streams import topics
 from streams.topics import InternalTopic
+
+
+@pytest.mark.parametrize("name", [topic.name.format(model="m", view="v") for topic in topics.ALL])
+def test_no_topic_of_our_own_is_one_of_an_application(name):
+    with pytest.raises(ValueError, match="write requests and labels to another topic"):
+        topics.check_application_topic(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "may_be"),
+    [
+        ("orders", True),
+        ("driftline.predictions.m", True),
+        ("driftline.outcomes.m", True),
+        ("driftline.features.of.somebody", True),
+        ("driftline.features", False),
+        ("driftline.dead-letters", False),
+        ("driftline.late.v", False),
+        ("driftline.repartition.v", False),
+        ("payments x", False),
+    ],
+)
+def test_what_features_writes_is_no_source_of_features(name, may_be):
+    with contextlib.nullcontext() if may_be else pytest.raises(ValueError, match="topic"):
+        topics.check_source_topic(name)
 
 
 def test_every_topic_is_listed_once() -> None:
