@@ -12,6 +12,8 @@ from services.runtime.declaration import ModelDeclaration
 Change = Mapping[str, Any]
 """New values by dotted path; None removes the setting."""
 
+GROUPS = {"groups": ["colour"]}
+SEGMENTS = {"monitoring.segments": ["colour"]}
 SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "task": (
         {"task": "regression", "gates": None, "business": None, "label.positive_above": None},
@@ -62,6 +64,27 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "slo.accuracy.loss_tolerance": ({"slo.accuracy": {"objective": 0.9, "loss_tolerance": 0.5}},),
     "business": ({"business": None, "retraining.harm": "loss"},),
     "gates": ({"gates": None}, {"gates": {"floor": 0.5}, "learning": None}),
+    "gates.metric": ({"gates.metric": "brier"},),
+    "gates.limits": ({"gates.limits": {"auc": {"min": 0.5}}},),
+    "gates.segments": ({"gates.segments": {}, **SEGMENTS},),
+    "gates.segments.tolerance": ({"gates.segments": {"tolerance": 0.1}, **SEGMENTS},),
+    "gates.segments.minimum_rows": ({"gates.segments": {"minimum_rows": 9}, **SEGMENTS},),
+    "gates.fairness": ({"gates.fairness": GROUPS},),
+    "gates.fairness.groups": ({"gates.fairness": {"groups": ["x"]}},),
+    "gates.fairness.minimum_rows": ({"gates.fairness": {**GROUPS, "minimum_rows": 9}},),
+    "gates.fairness.equal_opportunity_max": ({"gates.fairness": {**GROUPS, "equal_opportunity_max": 0.2}},),
+    "gates.fairness.demographic_parity_max": (
+        {"gates.fairness": {**GROUPS, "demographic_parity_max": 0.2}},
+    ),
+    "gates.calibration": ({"gates.calibration": {}},),
+    "gates.latency": ({"gates.latency": {}},),
+    "rollout.steps": ({"rollout.steps": [{"share": "5%"}, {"share": "100%"}]},),
+    "rollout.guardrails.loss": ({"rollout.guardrails.loss": {"margin": 0.1}},),
+    "rollout.guardrails.loss.maximum": ({"rollout.guardrails.loss": {"margin": 0.1, "maximum": 5.0}},),
+    "rollout.guardrails.cost": ({"rollout.guardrails.cost": {"margin": 1.0}},),
+    "rollout.guardrails.errors": ({"rollout.guardrails.errors": {"margin": 0.02}},),
+    "rollout.guardrails.latency": ({"rollout.guardrails.latency": {"margin": 0.2}},),
+    "rollout.guardrails.latency.quantile": ({"rollout.guardrails.latency": {"quantile": 0.9}},),
     "learning.reference.since": ({"learning.reference": {"since": "2013-01-01T01:00:00Z"}},),
     "learning.reference.until": ({"learning.reference": {"until": "2013-01-02T01:00:00Z"}},),
     "learning": ({"learning": {"every_hours": 3}, "gates": None}, {"learning": None}),

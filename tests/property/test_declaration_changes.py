@@ -121,6 +121,8 @@ def _cohorts(outputs: DriftOutputs, settled_ms: int) -> dict[Any, Any]:
     }  # fmt: skip
 
 
+NEED_SEGMENTS = "gates.segments"
+"""Settings that need another one, on which drift depends."""
 OUTSIDE = ("owner", "team", "limits", "alerts", "slo", "rollout", "gates", "request.key", "features.missing")
 
 
@@ -129,7 +131,10 @@ def unchanged(snapshot: bytes) -> DriftOutputs:
     return _restored(snapshot, ModelDeclaration.model_validate(document()))
 
 
-@pytest.mark.parametrize("declared", cases({p: each for p, each in DRIFT.items() if p.startswith(OUTSIDE)}))
+@pytest.mark.parametrize("declared", cases(
+    {path: each for path, each in DRIFT.items()
+     if path.startswith(OUTSIDE) and not path.startswith(NEED_SEGMENTS)}
+))  # fmt: skip
 def test_what_drift_does_not_depend_on_changes_nothing(
     declared: ModelDeclaration, snapshot: bytes, unchanged: DriftOutputs
 ) -> None:

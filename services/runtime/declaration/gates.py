@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.runtime.declaration.strict import HOUR_MS, SECOND_HOURS, Strict
+from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
 COST = "cost"
 LOSSES: Mapping[str, tuple[str, ...]] = {
@@ -101,7 +101,7 @@ class Gates(Strict):
     is no reason to keep an older model."""
     alpha: float = Field(0.05, gt=0, le=0.25)
     """Maximum probability that a comparison with the champion passes although the margin is not met."""
-    block_hours: float = Field(24, ge=SECOND_HOURS)
+    block_hours: float = Field(24, ge=SECOND_HOURS, le=HOURS_MAX)
     """Length of the blocks of event time in the intervals; rows within a block may depend on each other."""
     minimum_rows: int = Field(100, ge=1)
     """Minimum held-out rows; with fewer, no gate on measures has enough data."""

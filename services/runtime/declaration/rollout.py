@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.runtime.declaration.strict import HOUR_MS, SECOND_HOURS, Strict
+from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
 WHOLE = 10_000
 """A share of all keys; shares are in 1/10,000."""
@@ -126,10 +126,10 @@ class Rollout(Strict):
     when_inconclusive: Literal["end", "continue", "pass"] = "end"
     """After the maximum time of a step: the champion gets everything back; or the step goes on until a person
     ends it; or the next step begins."""
-    label_hours: float | None = Field(None, gt=0)
+    label_hours: float | None = Field(None, gt=0, le=HOURS_MAX)
     """Event time after a request at which its label counts; default: ``label.horizon_hours``. Requests
     without a label by then count as unlabelled."""
-    block_hours: float | None = Field(None, ge=SECOND_HOURS)
+    block_hours: float | None = Field(None, ge=SECOND_HOURS, le=HOURS_MAX)
     """Length of a block of time for comparisons on the same requests; default: ``monitoring.block_hours``."""
 
     @property
