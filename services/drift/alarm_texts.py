@@ -88,7 +88,7 @@ def quality_text(quality: FeatureQuality, bounds: QualityBounds) -> str:
     found = ", ".join(f"{count} {'is' if count == 1 else 'are'} {what}" for count, what in counts if count)
     nulls = "" if quality.null_share_max is None else f"{quality.null_share_max:.1%} null and "
     return (
-        f"{quality.feature}: of {quality.values} values in this window {found} "
+        f"{quality.feature}: this window has {quality.values} values: {found} "
         f"(allowed: at most {nulls}{quality.invalid_share_max:.1%} invalid)"
     )
 
@@ -114,13 +114,13 @@ def estimated_text(comparison: LossComparison, since_ms: int, error: float, outs
         comparison: The estimated mean loss, and its limit.
         since_ms: Start of the first window that the estimate covers.
         error: The largest recent error of such estimates.
-        outside: Share of the scores that are outside those with known results.
+        outside: Share of the scores in ranges of scores without known results.
     """
     subject = f"the mean {_words(comparison.measure)} estimated since {_day(since_ms)}"
     text = f"{comparison.phrase(subject)}; recent estimates were off by at most {error:.3f}"
     if not outside:
         return text
-    return f"{text}; {outside:.1%} of the scores are outside those with known results"
+    return f"{text}; {outside:.1%} of the scores are in ranges without known results"
 
 
 def loss_change_text(detector: str) -> str:

@@ -459,7 +459,7 @@ def test_a_threshold_is_moved_and_the_matrix_of_the_latest_windows_follows(
     assert "threshold=0.5" in page.url
     page.reload()
     expect(page.locator("#threshold-text")).to_have_text("0.5 (declared: 0.4)")
-    page.get_by_role("button", name="Back to the declared one").click()
+    page.get_by_role("button", name="Reset to the declared threshold").click()
     expect(page.locator("#threshold-text")).to_have_text("0.4, as declared")
     assert "threshold=" not in page.url
 

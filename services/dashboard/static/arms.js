@@ -14,7 +14,7 @@ export function drawArms(section, { columns }, index) {
   const found = windowAt(columns, index);
   section.hidden = found === null;
   if (found === null) return;
-  section.querySelector(".panel-what").textContent = `Window ending ${format.moment(found.end_ms)}. ${columns.loss} of each version, and how far it is above the champion’s; of a shadow paired, for the same requests`;
+  section.querySelector(".panel-what").textContent = `Window ending ${format.moment(found.end_ms)}. ${columns.loss} of each version, and its difference from the champion’s. The difference of a shadow is paired: both scored the same requests`;
   const table = section.querySelector("table");
   const key = JSON.stringify(found.arms);
   if (table.dataset.shown === key) return;

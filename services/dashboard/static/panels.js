@@ -218,7 +218,7 @@ function legendRow() {
 
 export function driftLegend(element, { columns, selected }, index) {
   put("drift-what", columns.windows.at(-1)?.has_reference === false ? NO_REFERENCE : columns.features.size ? DRIFT_WHAT : "Measured from the first model on; without a model there is no reference");
-  put("features-what", columns.features.size ? "Select one to show it in the chart. Shift + click adds up to four." : "Features appear with the first model.");
+  put("features-what", columns.features.size ? "Select a feature to show it in the chart. Shift + click adds up to four features." : "Features appear with the first model.");
   const features = selected.map((name) => columns.features.get(name)).filter(Boolean);
   if (!columns.windows.length) return legend(element, format.NONE, []);
   const at = index ?? columns.windows.length - 1;
@@ -329,7 +329,7 @@ export function spoken(view, index, plot) {
 const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
 export function describe({ kind, item }) {
-  if (kind === "alarm") return [`Alarm: ${item.subject}`, `${sentence(item.message)} Since ${format.moment(item.since_ms)}. ${item.ended_ms === null ? "Active." : `Taken back ${format.moment(item.ended_ms)}.`}`];
+  if (kind === "alarm") return [`Alarm: ${item.subject}`, `${sentence(item.message)} Since ${format.moment(item.since_ms)}. ${item.ended_ms === null ? "Active." : `Resolved ${format.moment(item.ended_ms)}.`}`];
   if (kind === "promotion") return [`v${item.version} live`, `from this time on as ${item.arm}, with ${format.percent(item.weight / 10_000)} of the keys. ${sentence(item.reason)}`];
   const why = item.reasons.length ? ` ${item.reasons.join("; ")}.` : "";
   const loss = item.metrics.log_loss === undefined ? "" : ` Log loss ${format.decimal(item.metrics.log_loss)} on the holdout.`;

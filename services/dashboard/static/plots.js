@@ -579,7 +579,7 @@ const ALARM_SHAPES = {
   score: (ctx, x, y, r) => ctx.arc(x, y, r * 0.9, 0, 7),
 };
 
-// A shape where an alarm began, hollow once it was taken back, and a line for the time in which it was active.
+// A shape where an alarm began, hollow once it was resolved, and a line for the time in which it was active.
 function drawAlarm(chart, alarm, lastMs) {
   const { ctx } = chart;
   const y = laneY(chart, 0);

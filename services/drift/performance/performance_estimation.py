@@ -190,7 +190,7 @@ class EstimateTrackerState(msgspec.Struct, array_like=True):
     gaps: list[tuple[int, float]] = []
     """Latest mature cohorts: number of labels, and realised minus estimated."""
     outside: list[float] = []
-    """Shares of the scores of the latest cohorts that are outside those with known results."""
+    """Shares of the scores of the latest cohorts in ranges of scores without known results."""
 
 
 class EstimateTracker:
@@ -226,7 +226,7 @@ class EstimateTracker:
 
     @property
     def outside(self) -> float:
-        """Share of the scores that `recent` covers that are outside those with known results."""
+        """Share of the scores that `recent` covers in ranges of scores without known results."""
         found = list(self._estimates)[-len(self._outside) :] if self._outside else []
         total = sum(predictions for _, predictions, _ in found)
         if not total:

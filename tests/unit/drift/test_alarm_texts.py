@@ -54,7 +54,7 @@ def test_a_relation_is_described_by_the_correlation_now_and_before():
 def test_values_that_break_a_declared_bound_are_counted_beside_what_is_allowed():
     quality = FeatureQuality(feature="x", values=3, nulls=1, above=1, null_share_max=0.1)
     assert alarm_texts.quality_text(quality, QualityBounds(max=3)) == (
-        "x: of 3 values in this window 1 is null, 1 is above the maximum 3.0 "
+        "x: this window has 3 values: 1 is null, 1 is above the maximum 3.0 "
         "(allowed: at most 10.0% null and 0.0% invalid)"
     )
 
@@ -62,7 +62,7 @@ def test_values_that_break_a_declared_bound_are_counted_beside_what_is_allowed()
 def test_nulls_are_not_limited_in_the_text_where_any_share_of_them_is_allowed():
     quality = FeatureQuality(feature="x", values=300, wrong_type=2, below=2, not_allowed=2, broken=True)
     assert alarm_texts.quality_text(quality, QualityBounds(min=0)) == (
-        "x: of 300 values in this window 2 are of a type other than declared, 2 are below the minimum 0.0, "
+        "x: this window has 300 values: 2 are of a type other than declared, 2 are below the minimum 0.0, "
         "2 are not among the allowed values (allowed: at most 0.0% invalid)"
     )
 
@@ -87,7 +87,7 @@ def test_an_estimate_is_told_with_its_error_and_the_scores_outside():
         "recent estimates were off by at most 0.012"
     )
     assert alarm_texts.estimated_text(ABOVE, FEBRUARY_3_MS, 0.012, 0.3) == (
-        f"{text}; 30.0% of the scores are outside those with known results"
+        f"{text}; 30.0% of the scores are in ranges without known results"
     )
 
 

@@ -145,7 +145,7 @@ def test_an_estimate_is_a_cause_where_it_is_declared():
 def test_an_estimate_from_scores_outside_the_reference_is_an_alarm_but_no_cause():
     found = estimated(Losses(on_estimate=True), 0.66, gap=0.05, outside=0.2)
     (alarm,) = found.alarms
-    assert alarm.message.endswith("20.0% of the scores are outside those with known results")
+    assert alarm.message.endswith("20.0% of the scores are in ranges without known results")
     assert found.cause is None
 
 

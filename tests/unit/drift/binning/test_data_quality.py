@@ -131,7 +131,7 @@ def test_a_broken_rule_is_one_alarm_until_windows_are_calm():
     alarms = [alarm for alarm in scenario.alarms(outputs) if alarm.kind == "quality"]
     assert [(alarm.subject, alarm.detected_at_ms) for alarm in alarms] == [("x", START_MS + 3 * HOUR_MS)]
     assert alarms[0].message == (
-        "x: of 20 values in this window 1 is above the maximum 3.0 "
+        "x: this window has 20 values: 1 is above the maximum 3.0 "
         "(allowed: at most 0.0% null and 0.0% invalid)"
     )
     reports = scenario.reports(outputs)
