@@ -13,6 +13,7 @@ PARTS_BY_NAME = (
     "pending_process",
     "monitoring",
     "rollout",
+    "gates",
 )
 """Parts that take many minutes; they run only when they are named."""
 

@@ -107,13 +107,13 @@ def evaluate(labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]) -> C
     """Return the metrics of scores (n,), probabilities of label 1, for labels (n,) of 0 and 1; n > 0."""
     return ClassifierMetrics(
         log_loss=float(log_losses(labels, scores).mean()),
-        auc=_auc(labels, scores),
+        auc=auc(labels, scores),
         accuracy=float(np.mean((scores >= 0.5) == (labels == 1))),
         brier=float(np.mean((scores - labels) ** 2)),
     )
 
 
-def _auc(labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]) -> float:
+def auc(labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]) -> float:
     """Return the share of pairs in which the positive scores higher; ties count half (Mann-Whitney U)."""
     positives = int(np.count_nonzero(labels == 1))
     negatives = len(labels) - positives
@@ -176,7 +176,7 @@ def _of_ranks(outputs: Numbers, labels: Numbers) -> Mapping[str, float]:
     if not all(0 < np.count_nonzero(each) < len(labels) for each in flags.values()):
         return {}
     return {
-        "auc": float(np.mean([_auc(flags[number], column) for number, column in columns.items()])),
+        "auc": float(np.mean([auc(flags[number], column) for number, column in columns.items()])),
         "average_precision": float(
             np.mean([average_precision_score(flags[number], column) for number, column in columns.items()])
         ),

@@ -22,3 +22,8 @@ class Retraining(Strict):
     effective_after_hours: float = Field(0, ge=0, le=HOURS_MAX)
     refit: bool = False
     """Whether a candidate that passed the gates is fitted again on all rows, including the held-out days."""
+    bad_rows_max: float = Field(0.01, ge=0, lt=1)
+    """Maximum share of the rows that validation may drop; with more, the training set is refused."""
+    leak_score_max: float = Field(0.99, gt=0.5, le=1)
+    """How well one feature alone may tell the label: the share of pairs of rows that it orders rightly, for a
+    regression the rank correlation. Above it, the gate ``leakage`` fails."""
