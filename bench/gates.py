@@ -18,7 +18,7 @@ from services.retraining.gates import Evidence, GateResult, HeldOut, champion
 from services.runtime.declaration import DAY_MS, Gates, ModelDeclaration
 
 GATES = 2_000
-POWER_GATES = 500
+POWER_GATES = 300
 ALPHA = 0.05
 CORRELATION = 0.3
 """Of the noise of a day with that of the day before."""

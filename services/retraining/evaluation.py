@@ -1,7 +1,8 @@
 """The split by time, and the measures of a model on rows that it was not trained on. Pure."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,14 @@ import numpy.typing as npt
 from services.monitoring.model_metrics import COST, log_losses
 from services.runtime.declaration import Business, ModelDeclaration
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Numbers = npt.NDArray[np.float64]
+Predict = Callable[[Any, "pd.DataFrame"], Numbers]
+"""Returns the outputs of a fitted estimator, see `services.model_registry.contract.Model`."""
+RowLosses = Callable[[Numbers, Numbers], Numbers]
+"""Returns the loss (n,) of each row for outputs and labels."""
 CALIBRATION_BINS = 10
 """Bins of the calibration error, with equal numbers of rows."""
 ERROR_QUANTILES = {"absolute_error_p50": 0.5, "absolute_error_p90": 0.9, "absolute_error_p99": 0.99}
