@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bench import report
+from bench import bad_candidates, report
 from bench.report import Figures
 from services.retraining.evaluation import Numbers
 from services.retraining.gates import Evidence, GateResult, HeldOut, champion
@@ -80,7 +80,7 @@ def main() -> None:
     """Measure and report."""
     measures: dict[str, dict[str, Figures]] = {}
     ratios: dict[str, float] = {}
-    for part in (equal, power):
+    for part in (equal, power, functools.partial(bad_candidates.measure, DECLARATION)):
         found, own = part()
         measures |= found
         ratios |= own

@@ -181,5 +181,5 @@ def _segments(declaration: ModelDeclaration, held_out: HeldOut) -> Any:
     axes.set_yticks(np.arange(len(losses)) + 0.2 * (len(models) - 1), list(losses))
     axes.invert_yaxis()
     axes.set(title="Mean loss by segment", xlabel="loss")
-    axes.legend()
+    axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
     return figure
