@@ -1,7 +1,8 @@
 """Rollouts: false rollbacks of equal challengers, and the delay until worse ones are rolled back.
 
 ``make bench ONLY=rollout`` prints both tables beside the methods of usual tools, a z-test at each look and a
-threshold, which see the same simulated requests. `bench.rollout_core` draws them.
+threshold, which see the same simulated requests. `bench.rollout_core` draws them. `bench.gates` adds how
+often an equal candidate is called better.
 """
 
 import os
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bench import report
+from bench import gates, report
 from bench.report import Figures
 from bench.rollout_core import (
     ALPHA,
@@ -57,7 +58,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     measures: dict[str, Mapping[str, Figures]] = {}
     ratios: dict[str, float] = {}
-    for part in (rollouts, delays):
+    for part in (rollouts, delays, gates.equal):
         found, own = part()
         measures |= found
         ratios |= own
