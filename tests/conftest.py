@@ -14,6 +14,7 @@ from streams import garbage
 from tests import tools
 from tests.schema_registry import SchemaRegistry
 from tests.servers import Server
+from tests.waiting import LIVENESS_SECONDS
 
 garbage.collect_rarely()  # the imports of all tests take a fifth less CPU time
 # Before a test imports NumPy or scikit-learn, which read it. The processes of the tests share the cores, and
@@ -93,7 +94,6 @@ def broker(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory, kafka_
     return Server(
         servers,
         lambda: kafka.start(servers, folder, kafka_port),
-        ready_seconds_max=kafka.READY_SECONDS_MAX,
     )
 
 
@@ -110,7 +110,7 @@ def valkey(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str
 
     port = ports.free_port()
     child = valkey.start(servers, tmp_path_factory.mktemp("valkey"), port)
-    servers.wait_ready(child, seconds=valkey.READY_SECONDS_MAX)
+    servers.wait_ready(child, seconds=LIVENESS_SECONDS)
     return f"redis://127.0.0.1:{port}/0"
 
 
@@ -121,7 +121,7 @@ def mlflow(servers: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> str
 
     port = ports.free_port()
     child = mlflow.start(servers, tmp_path_factory.mktemp("mlflow"), port)
-    servers.wait_ready(child, seconds=mlflow.READY_SECONDS_MAX)
+    servers.wait_ready(child, seconds=LIVENESS_SECONDS)
     return f"http://127.0.0.1:{port}"
 
 

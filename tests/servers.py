@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from services.operations.local_servers import ports, valkey
 from services.operations.local_servers.supervisor import Child, Supervisor
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 
 class Server:
@@ -28,20 +28,16 @@ class Server:
     Args:
         supervisor: Watches the server.
         launch: Starts it, each time with the same data and the same port.
-        ready_seconds_max: After which it must be ready.
     """
 
-    def __init__(
-        self, supervisor: Supervisor, launch: Callable[[], Child], *, ready_seconds_max: float
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, launch: Callable[[], Child]) -> None:
         self._supervisor = supervisor
         self._launch = launch
-        self._ready_seconds_max = ready_seconds_max
         self.start()
 
     def start(self) -> None:
         self._child = self._launch()
-        self._supervisor.wait_ready(self._child, seconds=self._ready_seconds_max)
+        self._supervisor.wait_ready(self._child, seconds=LIVENESS_SECONDS)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, such as SIGSTOP to freeze it as a machine that hangs, and SIGCONT."""
@@ -51,7 +47,7 @@ class Server:
         """End it with SIGKILL, now."""
         self._supervisor.forget(self._child)
         self._child.signal(signal.SIGKILL)
-        self._child.wait(10)
+        self._child.wait(LIVENESS_SECONDS)
 
 
 def start_cluster(supervisor: Supervisor, folder: Path, masters: int = 3) -> list[int]:
@@ -88,7 +84,7 @@ def _start_node(supervisor: Supervisor, folder: Path) -> int:
     options = ["--cluster-enabled", "yes", "--cluster-port", str(ports.free_port())]
     options += ["--repl-diskless-sync-delay", "0"]  # or a replica begins after five seconds
     node = valkey.start(supervisor, folder, port, extra=options)
-    supervisor.wait_ready(node, seconds=valkey.READY_SECONDS_MAX)
+    supervisor.wait_ready(node, seconds=LIVENESS_SECONDS)
     return port
 
 

@@ -12,12 +12,15 @@ import threading
 from multiprocessing.managers import BaseManager
 from typing import Any
 
-from services.model_registry import flavours, golden_batch, loading, mlflow_client
+import scipy.special  # noqa: F401  # before other modules: see `skops_internals`
+
+from services.model_registry import flavours, golden_batch, loading, mlflow_client, skops_internals
 from services.model_registry.contract import LoadedVersion
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.model_inputs import Inputs
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
+from streams import garbage
 from streams.outages import OutageError
 
 LOST = (EOFError, OSError)
@@ -94,7 +97,7 @@ class _Starting(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._manager.start(_end_with_parent)
+            self._manager.start(_prepare)
             self._loader = self._manager.Loader()
         except Exception as error:  # noqa: BLE001  # raised in `loader`
             self._error = error
@@ -122,10 +125,8 @@ class _Loader:
     """Loads versions in the loading process, with one thread per caller."""
 
     def __init__(self) -> None:
-        # skops first: for each of its trusted names it searches all loaded modules, and MLflow loads a
-        # thousand.
-        import skops.io  # noqa: F401  # late: warms the loading process
-
+        # Both imports take seconds. skops first: it searches all loaded modules, and MLflow loads a thousand.
+        skops_internals.skops_io()
         mlflow_client.connect(Settings())
 
     def load(
@@ -156,8 +157,9 @@ class _Manager(BaseManager):
 _Manager.register("Loader", _Loader, exposed=["load"])
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent has ended for whatever reason."""
+def _prepare() -> None:
+    """Collect garbage rarely, and end this process when its parent has ended for whatever reason."""
+    garbage.collect_rarely()
     parent = multiprocessing.parent_process()
     assert parent is not None
 

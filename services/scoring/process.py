@@ -45,6 +45,15 @@ def serve(settings: Settings, *, worker_of: int | None = None, workers: int = 1)
     async_process.run_again(lambda: Scoring(settings, workers).run(worker_of))
 
 
+def serve_as_worker() -> None:
+    """Run as one of several workers: the arguments are the parent's process id and the number of workers."""
+    garbage.collect_rarely()
+    settings = Settings()
+    logs.configure_logging("scoring", settings.log_level)
+    # The parent's id is an argument: with getppid() here, a parent that has already ended goes unnoticed.
+    serve(settings, worker_of=int(sys.argv[1]), workers=int(sys.argv[2]))
+
+
 class Scoring:
     """All models of one installation, in one event loop."""
 
@@ -130,11 +139,3 @@ class Scoring:
             await self._pipeline.close()
             if self._limit_client is not None:
                 await self._limit_client.aclose()
-
-
-if __name__ == "__main__":
-    garbage.collect_rarely()
-    process_settings = Settings()
-    logs.configure_logging("scoring", process_settings.log_level)
-    # The parent's id is an argument: with getppid() here, a parent that has already ended goes unnoticed.
-    serve(process_settings, worker_of=int(sys.argv[1]), workers=int(sys.argv[2]))

@@ -86,5 +86,7 @@ class Worker:
         self._started_seconds = self._clock()
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._metrics)}
         arguments = [str(os.getpid()), str(self._count)]
-        command = [sys.executable, "-m", "services.scoring.process", *arguments]
+        # Not with -m: the process that loads versions would import the worker's main module again.
+        code = "from services.scoring import process; process.serve_as_worker()"
+        command = [sys.executable, "-c", code, *arguments]
         return self._start_process(command, stdin=subprocess.DEVNULL, env=environment)

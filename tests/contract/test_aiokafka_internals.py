@@ -120,7 +120,9 @@ def test_an_abandoned_producer_fails_what_is_not_acknowledged() -> None:
         builder = producer.create_batch()
         builder.append(timestamp=None, key=None, value=b"v")
         waiting = await producer._message_accumulator.add_batch(builder, TopicPartition("t", 0), 1)
-        await asyncio.wait_for(aiokafka_internals.abandon(producer, KafkaConnectionError("gone")), 1)
+        await asyncio.wait_for(
+            aiokafka_internals.abandon(producer, KafkaConnectionError("gone")), LIVENESS_SECONDS
+        )
         with pytest.raises(KafkaConnectionError, match="gone"):
             await waiting
         assert producer._closed

@@ -158,7 +158,6 @@ def scenario(kafka: str, servers: Supervisor, unique_name: str, tmp_path: Path) 
     store = Server(
         servers,
         lambda: valkey.start(servers, tmp_path / "valkey", port),
-        ready_seconds_max=valkey.READY_SECONDS_MAX,
     )
     settings = Settings().model_copy(
         update={

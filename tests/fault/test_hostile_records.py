@@ -69,7 +69,6 @@ def kafka(servers: Supervisor, tmp_path: Path) -> Iterator[str]:
     server = Server(
         servers,
         lambda: local_kafka.start(servers, tmp_path / "kafka", port),
-        ready_seconds_max=local_kafka.READY_SECONDS_MAX,
     )
     yield f"127.0.0.1:{port}"
     server.kill()

@@ -32,7 +32,6 @@ class Registry:
         self.server = Server(
             supervisor,
             lambda: mlflow_server.start(supervisor, folder, port),
-            ready_seconds_max=mlflow_server.READY_SECONDS_MAX,
         )
 
 

@@ -34,7 +34,7 @@ from tests.processes import Process
 from tests.servers import Server
 from tests.waiting import until
 
-WORKER = (sys.executable, "-m", "tests.workers.scoring")
+WORKER = (sys.executable, "-c", "from tests.workers import scoring; scoring.main()")
 PART = 8_000
 """Requests sent together; with small slices these are ten slices in each partition."""
 LIMITS = "limits: {slice_records_max: 200}\n"
@@ -152,7 +152,6 @@ def scene(
     store = Server(
         servers,
         lambda: valkey.start(servers, folder / "valkey", port),
-        ready_seconds_max=valkey.READY_SECONDS_MAX,
     )
     name = f"faults_{os.getpid()}"
     topic = f"{name}.requests"

@@ -48,7 +48,7 @@ from tests.shop import (
     stamp,
     wait_until_complete,
 )
-from tests.waiting import until
+from tests.waiting import LIVENESS_SECONDS, until
 
 LATENESS_MS = 60_000
 END_MS = START_MS + 3 * 3_600_000
@@ -390,7 +390,7 @@ def test_skew_command_repeats_and_reports_each_kind_of_difference(till: Till, tm
     with Process("skew", settings, log=log, command=command, arguments=("--every", "0.2")) as process:
         process.wait_ready()
         until(lambda: log.read_text().count(summary) > 1, "two rounds")
-        metrics = httpx.get(f"{process.url}/metrics").text
+        metrics = httpx.get(f"{process.url}/metrics", timeout=LIVENESS_SECONDS).text
         code = process.stop()
     assert code == 0
 

@@ -14,6 +14,7 @@ from tests.flow.drift_topics import PARTITIONS, DriftTopics
 from tests.processes import Process
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS, Entry
+from tests.waiting import LIVENESS_SECONDS
 
 HOURS = 20
 END_MS = START_MS + (HOURS + 6) * HOUR_MS
@@ -56,7 +57,11 @@ def test_the_process_writes_the_outputs_of_the_engine_and_stops_on_request(local
         assert [letter.value for letter in kafka_topics.dead_letters()] == list(POISON)
         _check_requests(kafka_topics, expected.requests)
         assert kafka_topics.watermark_ms() == END_MS
-        _check_metrics(httpx.get(f"{drift.url}/metrics").text, unique_name, engine.totals.joined)
+        _check_metrics(
+            httpx.get(f"{drift.url}/metrics", timeout=LIVENESS_SECONDS).text,
+            unique_name,
+            engine.totals.joined,
+        )
         assert drift.stop() == 0
     assert kafka_topics.snapshots() >= 1
 

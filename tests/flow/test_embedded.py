@@ -140,7 +140,7 @@ def test_server_that_fails_shows_the_end_of_its_own_log(tmp_path):
         listener.listen()
         child = valkey.start(supervisor, tmp_path, listener.getsockname()[1])
         with pytest.raises(ChildDiedError, match=r"(?s)valkey ended.*valkey\.log.*Address already in use"):
-            supervisor.wait_ready(child, seconds=valkey.READY_SECONDS_MAX)
+            supervisor.wait_ready(child, seconds=LIVENESS_SECONDS)
 
 
 def test_failure_of_one_server_ends_those_that_run(tmp_path, monkeypatch):

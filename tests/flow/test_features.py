@@ -1,6 +1,7 @@
 """Events on a real Kafka become exact rows on a real Valkey, and values are served at any event time."""
 
 import asyncio
+import functools
 import json
 import math
 import os
@@ -102,13 +103,10 @@ def test_served_values_equal_the_definition_and_the_store_equals_the_oracle(
         served = read(shop, {"shop": shops, "desk": desks}, asked_ms)
         assert stored_hashes(shop) == expected_hashes(shop, till.sent)
         body = {"feature_service": "everything", "entities": {"shop": ["mill"], "desk": [1]}}
-        answer = httpx.post(f"{process.url}/get-online-features", json=body)
-        unknown = httpx.post(
-            f"{process.url}/get-online-features", json={**body, "feature_service": "no_such"}
-        )
-        missing = httpx.post(
-            f"{process.url}/get-online-features", json={**body, "entities": {"shop": ["mill"]}}
-        )
+        ask = functools.partial(httpx.post, f"{process.url}/get-online-features", timeout=LIVENESS_SECONDS)
+        answer = ask(json=body)
+        unknown = ask(json={**body, "feature_service": "no_such"})
+        missing = ask(json={**body, "entities": {"shop": ["mill"]}})
 
     for row, at_ms in enumerate(asked_ms):
         amounts = window(till.sent, shops[row], None, at_ms, 600_000)

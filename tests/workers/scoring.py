@@ -20,7 +20,7 @@ from services.scoring.loaded_versions import VersionLoader
 from services.scoring.process import Scoring
 from services.scoring.request_features import FeatureRows, RequestFeatures
 from services.scoring.scored_batch import EventTimes
-from streams import producer, topics
+from streams import garbage, producer, topics
 
 PREDICTIONS = topics.predictions("")
 
@@ -84,6 +84,7 @@ def fail_on(user: str) -> None:
 
 def main() -> None:
     """Run until the signal."""
+    garbage.collect_rarely()
     if user := os.environ.get("FAULT_USER"):
         fail_on(user)
     settings = Settings()
@@ -93,7 +94,3 @@ def main() -> None:
         producer=FaultyProducer(settings.kafka_options()),
         loader_factory=faulty(version_loaders.loader_factory(settings)),
     ).run()
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry import model_inputs
+from services.model_registry import model_inputs, skops_internals
 from services.model_registry.contract import BINARY, Contract, ContractError, class_order
 from services.model_registry.golden_batch import one_line
 from services.model_registry.input_format import Formats, Marker
@@ -173,11 +173,11 @@ def load(folder: Path, contract: Contract) -> SklearnModel:
 
 def read(path: Path, settings: Settings) -> Any:
     """Load a file in skops' format; raise `ContractError` for types that are not trusted."""
-    import skops.io
+    skops_io = skops_internals.skops_io()
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.load(path, trusted=trusted_types(settings))
+        return skops_io.load(path, trusted=trusted_types(settings))
     except UntrustedTypesFoundException as error:
         raise _untrusted(error) from error
 

@@ -24,8 +24,9 @@ from services.scoring.request_features import RequestFeatures
 from services.scoring.thread_limits import ThreadLimits
 from streams import records
 from streams.records import Arm
+from tests.waiting import LIVENESS_SECONDS
 
-SECONDS_MAX = 20
+SECONDS_MAX = LIVENESS_SECONDS
 """Maximum time that a test waits for something that must happen."""
 CHAMPION = Arm(name="champion", version=1, weight=10_000)
 DECODE_PREDICTION = records.decoder_of(records.Prediction).decode

@@ -17,11 +17,12 @@ from services.scoring.tracing import Tracing, TracingError
 from streams import codec, topics
 from streams.slices import Slice
 from tests.unit.scoring import fakes
+from tests.waiting import LIVENESS_SECONDS
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = f"00-{TRACE}-{PARENT}-01".encode()
 UNSAMPLED = f"00-{TRACE}-{PARENT}-00".encode()
-SECONDS_MAX = 10
+SECONDS_MAX = LIVENESS_SECONDS
 
 
 class Collector(ThreadingHTTPServer):

@@ -232,7 +232,7 @@ def test_close_lets_the_slice_in_work_finish_and_drops_what_waits():
         lanes.put(TP("t", 0), slice_of(0), handler)
         await asyncio.sleep(0.01)
         lanes.put(TP("t", 0), slice_of(1), handler)
-        closing = asyncio.create_task(lanes.close(drain_seconds=5))
+        closing = asyncio.create_task(lanes.close(drain_seconds=LIVENESS_SECONDS))
         await asyncio.sleep(0.01)
         handler.gate.set()
         await closing
@@ -247,7 +247,7 @@ def test_close_is_bounded_when_the_slice_in_work_hangs():
         handler.gate.clear()
         lanes.put(TP("t", 0), slice_of(0), handler)
         await asyncio.sleep(0.01)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(LIVENESS_SECONDS):
             await lanes.close(drain_seconds=0.05)
         assert dict(lanes.committable()) == {}
         assert lanes.in_flight_bytes == 0
@@ -271,7 +271,7 @@ def test_closed_lanes_refuse_slices_until_the_next_assignment():
     async def test(lanes, handler):
         handler.gate.clear()
         lanes.put(TP("t", 0), slice_of(0), handler)
-        closing = asyncio.create_task(lanes.close(drain_seconds=5))
+        closing = asyncio.create_task(lanes.close(drain_seconds=LIVENESS_SECONDS))
         await asyncio.sleep(0)
         assert not lanes.put(TP("t", 0), slice_of(1), handler)
         handler.gate.set()

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from services.runtime.web import server
 from services.runtime.web.server import ConcurrencyLimit, RequestError
+from tests.waiting import LIVENESS_SECONDS
 
 
 class GatedHandler:
@@ -265,6 +266,8 @@ def in_thread():
 
 in_thread() if {serve == "in_thread"} else asyncio.run(in_loop())
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=LIVENESS_SECONDS, check=False
+    )
     assert done.returncode == (4 if serve == "in_thread" else 3), done.stderr
     assert b"address already in use" in done.stderr
