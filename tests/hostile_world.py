@@ -10,7 +10,7 @@ import io
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
+from services.operations.local_servers import kafka as local_kafka
+from services.operations.local_servers import ports
+from services.operations.local_servers.supervisor import Supervisor
 from services.runtime import times
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -36,6 +39,7 @@ from tests.hostile_records import (
     encoded,
 )
 from tests.repositories import write_shop
+from tests.servers import Server
 from tests.shop import read_topic, stamp
 
 PARTITIONS = 2
@@ -237,6 +241,27 @@ def write_installation(folder: Path, prefix: str) -> tuple[Path, Path]:
         if "learning" in end:
             (model / "training.py").write_text(TRAINING, encoding="utf-8")
     return repository, folder / "models"
+
+
+@contextlib.contextmanager
+def own_kafka(servers: Supervisor, folder: Path) -> Iterator[str]:
+    """Start a Kafka of one test alone: what it writes to shared topics would be read by all tests."""
+    port = ports.free_port()
+    server = Server(servers, lambda: local_kafka.start(servers, folder, port))
+    yield f"127.0.0.1:{port}"
+    server.kill()
+
+
+def install(settings: Settings, registry_url: str, prefix: str, folder: Path) -> Settings:
+    """Make features, models, topics and schemas, without a process; return the settings."""
+    feature_repo, models = write_installation(folder, prefix)
+    changes = {
+        "feature_repo": feature_repo,
+        "models": models,
+        "partitions": PARTITIONS,
+        "schema_registry_url": registry_url,
+    }
+    return settings.model_copy(update=changes)
 
 
 # Targets.

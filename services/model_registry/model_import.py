@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.model_registry import mlflow_client, model_inputs, registration
+from services.model_registry import bounded_download, mlflow_client, model_inputs, registration
+from services.model_registry.bounded_download import SizeError
 from services.model_registry.contract import ContractError
 from services.model_registry.golden_batch import GoldenError, one_line
 from services.model_registry.model_inputs import Inputs
@@ -73,15 +74,12 @@ def _fetch(source: ImportSource, work: Path) -> Path:
     local = Path(source.uri)
     if local.exists():
         return local
-    import mlflow.artifacts
-
+    settings = source.settings
+    bytes_max = settings.model_version_mib_max * bounded_download.MIB
     try:
-        found = mlflow.artifacts.download_artifacts(
-            artifact_uri=source.uri, dst_path=str(work), tracking_uri=source.settings.mlflow_uri
-        )
-    except (MlflowException, OSError) as error:
+        return bounded_download.download_from(source.uri, work, settings.mlflow_uri, bytes_max)
+    except (MlflowException, OSError, SizeError) as error:
         raise ContractError(f"{source.uri} cannot be read: {error}") from error
-    return Path(found)
 
 
 def _loader_of(path: Path) -> str:

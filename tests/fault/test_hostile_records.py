@@ -23,18 +23,15 @@ from services.feature_store import feast_layout, repository
 from services.learning.session import CHECKPOINTS
 from services.operations import setup
 from services.operations.dead_letters import letters
-from services.operations.local_servers import kafka as local_kafka
-from services.operations.local_servers import ports
 from services.operations.local_servers.supervisor import Supervisor
 from services.runtime.settings import Settings
 from services.runtime.times import now_ms
 from streams import codec, records, topics
 from tests import hostile_records, hostile_world
 from tests.hostile_records import Fate
-from tests.hostile_world import MODELS, PARTITIONS, Planned, Target, Written
+from tests.hostile_world import MODELS, Planned, Target, Written
 from tests.processes import Process
 from tests.schema_registry import SchemaRegistry
-from tests.servers import Server
 from tests.shop import Sent, Shop, expected_hashes, read_topic, stored_hashes
 from tests.snapshots import snapshots_of
 from tests.waiting import LIVENESS_SECONDS, until
@@ -64,14 +61,8 @@ SEED = 20_261_129
 
 @pytest.fixture
 def kafka(servers: Supervisor, tmp_path: Path) -> Iterator[str]:
-    """A Kafka of this test alone: what it writes to shared topics would be read by all tests."""
-    port = ports.free_port()
-    server = Server(
-        servers,
-        lambda: local_kafka.start(servers, tmp_path / "kafka", port),
-    )
-    yield f"127.0.0.1:{port}"
-    server.kill()
+    with hostile_world.own_kafka(servers, tmp_path / "kafka") as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -83,14 +74,7 @@ def installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Settings:
     """Features, models, topics and schemas, without a process."""
-    feature_repo, models = hostile_world.write_installation(tmp_path, unique_name)
-    changes = {
-        "feature_repo": feature_repo,
-        "models": models,
-        "partitions": PARTITIONS,
-        "schema_registry_url": schema_registry.url,
-    }
-    installed = settings.model_copy(update=changes)
+    installed = hostile_world.install(settings, schema_registry.url, unique_name, tmp_path)
     for name, value in installed.environment().items():
         monkeypatch.setenv(name, value)
     setup.setup()

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from mlflow.entities import FileInfo
 
 from services.model_registry import bounded_download
-from services.model_registry.bounded_download import SizeError, download
+from services.model_registry.bounded_download import SizeError, download, download_from
 
 URI = "mlflow-artifacts:/1/run/artifacts/model"
 ROOT = "1/run/artifacts/model"
@@ -22,6 +23,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.root = ROOT
+        """Path of the folder that is downloaded, or of the only file."""
         self.listed: dict[str, list[tuple[str, bool, int]]] = {}
         """Name, whether it is a folder, and alleged size, by folder."""
         self.sizes: dict[str, int] = {}
@@ -40,8 +43,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         path = url.path.partition("/mlflow-artifacts/artifacts")[2].strip("/")
+        root = self.server.root
         if not path:
-            folder = parse_qs(url.query)["path"][0].removeprefix(ROOT).strip("/")
+            folder = parse_qs(url.query)["path"][0].removeprefix(root).strip("/")
             files = [
                 {"path": name, "is_dir": is_dir, "file_size": size}
                 for name, is_dir, size in self.server.listed.get(folder, [])
@@ -50,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
-        for _ in range(self.server.sizes[path.removeprefix(f"{ROOT}/")]):
+        for _ in range(self.server.sizes[path.removeprefix(root).strip("/")]):
             try:
                 self.wfile.write(b"0" * KIB)
             except OSError:  # the client has enough
@@ -108,6 +112,58 @@ def test_a_download_ends_at_the_limit_although_the_list_is_wrong(
     with pytest.raises(SizeError, match="more than 4 MiB"):
         download(URI, tmp_path, server.uri, 4 << 20)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 4 << 20
+
+
+@pytest.mark.parametrize("size_kib", [2, 100 << 20])
+@pytest.mark.parametrize("path", ["model", "model.skops"])
+def test_what_is_imported_is_counted_as_well(
+    server: Server, tmp_path: Path, path: str, size_kib: int
+) -> None:
+    """A folder or a file of a run, whatever its list says."""
+    uri = f"{URI.removesuffix('/model')}/{path}"
+    server.root = f"1/run/artifacts/{path}"
+    server.listed = {"": [("a", False, 1)] if path == "model" else []}
+    server.sizes = {"a": size_kib, "": size_kib}
+    if size_kib > 4:
+        with pytest.raises(SizeError):
+            download_from(uri, tmp_path, server.uri, 4 * KIB)
+        return
+    found = download_from(uri, tmp_path, server.uri, 4 * KIB)
+    assert found == tmp_path / path
+    assert (found / "a" if path == "model" else found).stat().st_size == size_kib * KIB
+
+
+@pytest.mark.parametrize("bytes_max", [8 * KIB, 5 * KIB])
+@pytest.mark.parametrize("scheme", ["runs", "folder"])
+def test_files_of_a_store_are_counted_although_the_list_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, bytes_max: int
+) -> None:
+    """MLflow passes on what a run holds, and drops the errors."""
+    from mlflow import MlflowClient
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.create_experiment("e", artifact_location=str(tmp_path / "artifacts"))
+    run = client.create_run(experiment).info
+    for name in ("a", "b"):
+        source = tmp_path / name
+        source.write_bytes(b"0" * 3 * KIB)
+        client.log_artifact(run.run_id, str(source), "model")
+    honest = LocalArtifactRepository.list_artifacts
+    monkeypatch.setattr(
+        LocalArtifactRepository,
+        "list_artifacts",
+        lambda self, path=None: [FileInfo(each.path, each.is_dir, 1) for each in honest(self, path)],
+    )
+    uri = f"runs:/{run.run_id}/model" if scheme == "runs" else f"{run.artifact_uri}/model"
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    if bytes_max < 6 * KIB:
+        with pytest.raises(SizeError):
+            download_from(uri, folder, client.tracking_uri, bytes_max)
+        return
+    found = download_from(uri, folder, client.tracking_uri, bytes_max)
+    assert {each.name for each in found.iterdir()} == {"a", "b"}
 
 
 def test_a_folder_without_an_end_is_refused(

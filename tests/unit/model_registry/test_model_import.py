@@ -308,3 +308,16 @@ def test_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content
         with pytest.raises(ContractError, match=f"{name} cannot be read") as raised:
             seal(tmp_path, tmp_path / name, allow_pickle=True)
         assert "\n" not in str(raised.value)
+
+
+def test_model_that_is_too_large_is_not_downloaded(tmp_path: Path) -> None:
+    (tmp_path / "model.skops").write_bytes(b"0" * (2 << 20))
+    source = ImportSource(
+        settings(tmp_path, model_version_mib_max=1),
+        (tmp_path / "model.skops").as_uri(),
+        None,
+        allow_pickle=False,
+    )
+    with pytest.raises(ContractError, match="cannot be read: its files have more than 1 MiB") as raised:
+        model_import.seal(source, declaration(), GIVEN, tmp_path / "version")
+    assert "\n" not in str(raised.value)
