@@ -1,8 +1,9 @@
 """A request topic that is deleted and recreated: each request of the new one gets a prediction."""
 
+import uuid
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -20,22 +21,61 @@ from tests.recreation import recreate
 from tests.waiting import until
 
 FIRST = 800
+RUNNING, STOPPED = "running", "stopped"
+SECOND = {"shorter": 200, "longer": 2000}
+"""Number of requests in the new topic, which then ends before the old one did, or after it."""
 _decode = msgspec.json.Decoder(records.Prediction).decode
 
 
-@pytest.fixture
+class Recreated(NamedTuple):
+    """A model whose request topic is recreated while the process is running or stopped."""
+
+    name: str
+    when: str
+    second: int
+    """Number of requests in the new topic."""
+
+
+@pytest.fixture(scope="module")
+def models() -> list[Recreated]:
+    """Four models, for each case one."""
+    mark = uuid.uuid4().hex[:12]
+    return [
+        Recreated(f"t{mark}_{when}_{length}", when, second)
+        for when in (RUNNING, STOPPED)
+        for length, second in SECOND.items()
+    ]
+
+
+@pytest.fixture(scope="module")
 def installed(
-    settings: Settings, unique_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Settings:
-    """A model of a name of its own, with its features, topics and a version."""
-    own_job.declare(tmp_path / "models", unique_name)
-    installed = own_job.install(settings, monkeypatch, tmp_path / "models")
-    version = installation.register(installed, installation.train(seed=1), unique_name)
-    installation.announce(installed, version, unique_name)
-    return installed
+    kafka: str,
+    valkey: str,
+    mlflow: str,
+    http_ports: dict[str, int],
+    models: list[Recreated],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Settings]:
+    """The four models, with their features, topics and versions."""
+    folder = tmp_path_factory.mktemp("recreated")
+    changes = {"broker": kafka, "redis_url": valkey, "mlflow_uri": mlflow, "home": folder / "home"}
+    settings = Settings().model_copy(update={**changes, **http_ports})
+    for model in models:
+        own_job.declare(folder / "models", model.name)
+    with pytest.MonkeyPatch.context() as patch:
+        installed = own_job.install(settings, patch, folder / "models")
+        estimator = installation.train(seed=1)
+        for model in models:
+            version = installation.register(installed, estimator, model.name)
+            installation.announce(installed, version, model.name)
+        yield installed
 
 
-@pytest.fixture
+def topic(model: Recreated) -> str:
+    return f"{model.name}.requests"
+
+
+@pytest.fixture(scope="module")
 def consumer(kafka: str) -> Iterator[KafkaConsumer]:
     consumer = KafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
     yield consumer
@@ -56,26 +96,52 @@ def predicted(consumer: KafkaConsumer, model: str) -> Counter[str]:
     )
 
 
-@pytest.mark.parametrize("second", [200, 2000], ids=["shorter", "longer"])
-@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
-def test_each_request_of_a_recreated_topic_is_answered(
-    installed: Settings, consumer: KafkaConsumer, unique_name: str, tmp_path: Path, second: int, *, runs: bool
-) -> None:
-    topic = f"{unique_name}.requests"
-    with Process("scoring", installed, log=tmp_path / "scoring.log") as process:
-        installation.fill(installed, topic, FIRST, first=0)
-        until(lambda: len(predicted(consumer, unique_name)) == FIRST, "the first are answered")
-        old = set(predicted(consumer, unique_name))
-        if not runs:
-            assert process.stop() == 0
-        recreate(installed, [topic])
-        installation.fill(installed, topic, second, first=FIRST)
-        if not runs:
-            process.start()
-        until(lambda: len(predicted(consumer, unique_name)) == FIRST + second, "all are answered")
+@pytest.fixture(scope="module")
+def old(
+    installed: Settings,
+    consumer: KafkaConsumer,
+    models: list[Recreated],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, set[str]]:
+    """Recreate all topics, two of them while the process is stopped; return the first requests by model."""
+
+    def await_answers(model: Recreated, count: int) -> None:
+        until(lambda: len(predicted(consumer, model.name)) == count, f"{model.name}: {count} are answered")
+
+    def renew(when: str) -> list[Recreated]:
+        some = [model for model in models if model.when == when]
+        recreate(installed, [topic(model) for model in some])
+        for model in some:
+            installation.fill(installed, topic(model), model.second, first=FIRST)
+        return some
+
+    log = tmp_path_factory.mktemp("log") / "scoring.log"
+    with Process("scoring", installed, log=log) as process:
+        for model in models:
+            installation.fill(installed, topic(model), FIRST, first=0)
+        for model in models:
+            await_answers(model, FIRST)
+        old = {model.name: set(predicted(consumer, model.name)) for model in models}
+        for model in renew(RUNNING):
+            await_answers(model, FIRST + model.second)
+        assert process.stop() == 0
+        stopped = renew(STOPPED)
+        process.start()
+        for model in stopped:
+            await_answers(model, FIRST + model.second)
         process.wait_ready()
         assert process.stop() == 0
-    counts = predicted(consumer, unique_name)
-    assert {counts[each] for each in old} == {1}
+    return old
+
+
+@pytest.mark.parametrize("second", SECOND.values(), ids=SECOND)
+@pytest.mark.parametrize("when", [RUNNING, STOPPED])
+def test_each_request_of_a_recreated_topic_is_answered(
+    old: dict[str, set[str]], consumer: KafkaConsumer, models: list[Recreated], when: str, second: int
+) -> None:
+    (model,) = [each for each in models if (each.when, each.second) == (when, second)]
+    counts = predicted(consumer, model.name)
+    assert len(counts) == FIRST + second
+    assert {counts[each] for each in old[model.name]} == {1}
     # A process that runs may answer some before it notices that the topic is another one.
-    assert set(counts.values()) <= ({1, 2} if runs else {1})
+    assert set(counts.values()) <= ({1, 2} if when == RUNNING else {1})
