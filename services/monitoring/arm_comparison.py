@@ -27,7 +27,6 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from services.monitoring import call_times
 from streams.records import ArmFigures, CallTimes, DriftReport, LossDifference, LossSums, RequestSums
@@ -256,6 +255,8 @@ def _standard_error(
         return None, None
     clustered = blocks / (blocks - 1) * float(residuals @ residuals)
     error = math.sqrt(max(clustered, independent))
+    from scipy import special  # late: a fifth of the start of dashboard and alerting
+
     return error, error * float(special.stdtrit(blocks - 1, (1 + CONFIDENCE) / 2))
 
 

@@ -21,7 +21,7 @@ import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
-from services.model_registry import large_references, mlflow_client, models_topic
+from services.model_registry import large_references, mlflow_client, models_topic, skops_internals
 from services.model_registry.models_topic import OvertakenError
 from services.retraining.attempts import Attempts, of_text
 from services.retraining.retrainer import MakeChanges, Retrainer
@@ -48,12 +48,13 @@ CLOSE_MS = 2000
 REQUESTS = TopicPartition(topics.RETRAINING.name, 0)
 
 
-WARMED = ("skops.io", "duckdb", "matplotlib.figure", "mlflow.sklearn", "pandera.pandas", "sklearn.ensemble")
-"""Slow libraries of a training. skops is the first, because it searches all modules that are loaded."""
+WARMED = ("duckdb", "matplotlib.figure", "mlflow.sklearn", "pandera.pandas", "sklearn.ensemble")
+"""Slow libraries of a training, after skops, which searches all modules that are loaded."""
 
 
 def warm_up(settings: Settings) -> None:
     """Import what takes seconds, and connect to MLflow, before the first request waits for it."""
+    skops_internals.skops_io()
     for name in WARMED:
         importlib.import_module(name)
     mlflow_client.connect(settings).search_experiments(max_results=1)
