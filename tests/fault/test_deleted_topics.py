@@ -1,4 +1,4 @@
-"""Every topic is deleted and recreated under running processes: what comes afterwards is handled as before."""
+"""Every topic is deleted and recreated under running processes: what comes later is handled as before."""
 
 import collections
 import random

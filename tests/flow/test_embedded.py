@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -181,11 +182,16 @@ def _write(settings: Settings) -> None:
         producer.send(TOPIC, b"kept").get(timeout=LIVENESS_SECONDS)
     with redis.Redis.from_url(settings.redis_url) as store:
         store.set(TOPIC, b"kept")
+        until(lambda: is_flushed(store.info("persistence")), "the online store's log is on the disk")
     client = mlflow_client.connect(settings)
     run = client.create_run(client.create_experiment(TOPIC))
     client.log_text(run.info.run_id, "kept", "note.txt")
     client.create_registered_model(TOPIC)
-    time.sleep(1.1)  # the online store's log is flushed to disk every second
+
+
+def is_flushed(state: Any) -> bool:
+    """Tell whether all that was written is in the log, by the store's own account."""
+    return not state.get("aof_buffer_length") and not state.get("aof_pending_bio_fsync")
 
 
 def _assert_written(settings: Settings) -> None:
