@@ -56,6 +56,7 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     ),
     "business.over": ({"business.over": 3.0}, {"business": {"unit": "USD", "over": 2.0}}),
     "business.under": ({"business.under": 3.0}, {"business": {"unit": "USD", "under": 2.0}}),
+    "retraining.leak_score_max": ({"retraining.leak_score_max": 0.9},),
     "retraining.harm": ({"retraining.harm": "cost"}, {"retraining.harm": "loss"}),
     "alerts.routes": ({"alerts.routes": [{"to": "ops", "kinds": ["loss"]}]},),
     "slo.latency.within_ms": ({"slo.latency": {"objective": 0.9, "within_ms": 10}},),
