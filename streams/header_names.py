@@ -24,11 +24,12 @@ class MendsHeaderNames:
     """The start of the next record; a record that cannot be read leaves it there."""
 
     def _read_msg(self) -> Any:
+        read = super()._read_msg  # type: ignore[misc]  # a method of the client's class
         try:
-            return super()._read_msg()  # type: ignore[misc]  # of the client's class
+            return read()
         except UnicodeDecodeError:
             mend(self._buffer, self._pos)
-            return super()._read_msg()  # type: ignore[misc]  # as above
+            return read()
 
 
 def mend(buffer: bytearray, start: int) -> None:

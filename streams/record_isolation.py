@@ -160,4 +160,4 @@ def _is_cancelled() -> bool:
 
 def _with_jitter(longest_seconds: float) -> float:
     """Return a part of a pause, so that workers do not retry at the same time."""
-    return longest_seconds * random.uniform(0.5, 1)  # noqa: S311  # no secret
+    return longest_seconds * random.SystemRandom().uniform(0.5, 1)

@@ -77,8 +77,12 @@ class Slice:
         A handler of several slices at once awaits this before it writes.
         """
         if self.before is not None:
-            await self.before._acknowledged.wait()  # noqa: SLF001  # another object of this class
+            await self.before.until_acked()
             self.before = None
+
+    async def until_acked(self) -> None:
+        """Wait until the sink has acknowledged the slice."""
+        await self._acknowledged.wait()
 
     @property
     def acked(self) -> bool:

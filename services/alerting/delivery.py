@@ -28,7 +28,7 @@ def send(url: str, message: Message) -> None:
     """
     import apprise
 
-    with apprise.LogCapture(level=logging.WARNING) as log:  # type: ignore[no-untyped-call]  # has no types
+    with apprise.LogCapture(level=logging.WARNING) as log:
         # A new object for each message: apprise waits between two messages of the same object.
         service = apprise.Apprise.instantiate(_in_thread(url, message.thread), suppress_exceptions=True)
         if service is None:

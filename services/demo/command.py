@@ -48,7 +48,7 @@ def demo(
             lead_hours=lead_hours,
         )
     except options.OptionError as error:
-        print(f"driftline demo: {error}", file=sys.stderr)  # noqa: T201  # the command's answer
+        sys.stderr.write(f"driftline demo: {error}\n")
         sys.exit(2)
     sys.exit(_run(parsed))
 

@@ -22,8 +22,8 @@ threads (another number adds in another order).
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from redis.exceptions import RedisError
 
@@ -112,7 +112,7 @@ class Gate:
         """Read the watermarks, then the retraining topic to its end: in this order (see above)."""
         await asyncio.sleep(_POLL_HOLDING_SECONDS if self.holding else _POLL_SECONDS)
         try:
-            found = [await self._redis.hget(key, "0") for key in self._keys]  # type: ignore[misc]  # redis types sync and async as one
+            found = [await cast("Awaitable[bytes | None]", self._redis.hget(key, "0")) for key in self._keys]
         except RedisError:  # it restarts; `_check_stall` ends a wait that is too long
             return
         known_ms = [int(value) for value in found if value]
@@ -138,7 +138,7 @@ class Gate:
         """Return how far each process is; check the one that lags most."""
         states = []
         async for key in self._redis.scan_iter(match=f"{WATERMARKS}*"):
-            fields = await self._redis.hgetall(key)  # type: ignore[misc]  # redis types sync and async as one
+            fields = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(key))
             slowest = min(int(value) for value in fields.values())
             ahead_seconds = (slowest - self.permission.watermark_ms) / 1000
             states.append(f"{key.decode().removeprefix(WATERMARKS)} {ahead_seconds:+.0f} s")

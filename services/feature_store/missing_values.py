@@ -9,11 +9,13 @@ import numpy.typing as npt
 from services.runtime.declaration import DeclarationError, MissingValues
 
 Columns = Mapping[str, npt.NDArray[Any]]
+_NONE = np.array(None, dtype=object)
+"""Compared with a column element by element."""
 
 
 def is_missing(column: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return (n,) where a column of float64 or object has no value: nan or None."""
-    missing: npt.NDArray[np.bool_] = column == None if column.dtype == object else np.isnan(column)  # noqa: E711  # by element
+    missing: npt.NDArray[np.bool_] = column == _NONE if column.dtype == object else np.isnan(column)
     return missing
 
 

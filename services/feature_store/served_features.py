@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from services.feature_store.missing_values import is_missing
 from services.runtime import watermarks
 
 Int64s = npt.NDArray[np.int64]
@@ -58,7 +59,7 @@ class ServedView:
 
     def statuses(self, column: AnyArray) -> Statuses:
         """Return the `Status` numbers (n,) of one feature, given its values (n,)."""
-        missing = column == None if column.dtype == object else np.isnan(column)  # noqa: E711  # by element
+        missing = is_missing(column)
         hidden_as = np.where(self.found, Status.OUTSIDE_MAX_AGE, Status.NOT_FOUND)
         present = np.where(missing, Status.NULL_VALUE, Status.PRESENT)
         return np.where(self.hidden, hidden_as, present).astype(np.uint8)

@@ -94,7 +94,7 @@ class Script:
     def __init__(self, text: bytes, keys: int) -> None:
         """Take the text and the number of its keys."""
         self.text = text
-        self._head = ("EVALSHA", hashlib.sha1(text).hexdigest(), keys)  # noqa: S324  # Redis's own
+        self._head = ("EVALSHA", hashlib.sha1(text, usedforsecurity=False).hexdigest(), keys)
 
     def template(self, *arguments: bytes | None) -> Template:
         """Return a template for commands; None marks the keys and arguments that change."""

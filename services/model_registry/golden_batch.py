@@ -4,7 +4,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -166,7 +166,7 @@ def nearly_equal(found: Outputs, expected: Outputs) -> npt.NDArray[np.bool_]:
 
 def _column(values: list[int | float | str | None], kind: InputKind) -> npt.NDArray[Any]:
     if kind is InputKind.NUMBER:
-        return exact_numbers(values)  # type: ignore[arg-type]  # no text, which msgspec's union allows
+        return exact_numbers(cast("list[int | float | None]", values))
     column = np.empty(len(values), dtype=object)
     column[:] = values if kind is InputKind.TEXT else [_time_of(value) for value in values]
     return column

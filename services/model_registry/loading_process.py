@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import threading
 from multiprocessing.managers import BaseManager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import scipy.special  # noqa: F401  # before other modules: see `skops_internals`
@@ -149,9 +150,10 @@ class _Loader:
 
 class _Manager(BaseManager):
     Loader: Any
+    _process: BaseProcess
 
     def is_alive(self) -> bool:
-        return bool(self._process.is_alive())  # type: ignore[attr-defined]  # not in its stubs
+        return self._process.is_alive()
 
 
 _Manager.register("Loader", _Loader, exposed=["load"])

@@ -5,7 +5,6 @@ is accepted. The topics that are only a feature view's source are declared by th
 are not in it.
 """
 
-import io
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from services.operations import yaml_text
 from services.operations.cli import SUMMARY, VERSION
 from services.runtime.declaration import ApplicationTopic, DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all
@@ -96,16 +96,7 @@ def document(declarations: Mapping[str, ModelDeclaration]) -> Json:
 
 def as_yaml(content: Json) -> str:
     """Return the text, always the same for the same document."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 120
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None by ruamel
-    yaml.representer.ignore_aliases = lambda _: True  # no anchors
-    stream = io.StringIO()
-    yaml.dump(content, stream)
-    return stream.getvalue()
+    return yaml_text.as_yaml(content, 120)
 
 
 def _server() -> Json:

@@ -22,7 +22,7 @@ def report(
     model: str,
     window: str | None = None,
     latest: Annotated[bool, Parameter(negative="")] = False,
-    format: Literal["html", "json", "evidently"] = "html",  # noqa: A002  # the name of the option
+    format_: Annotated[Literal["html", "json", "evidently"], Parameter(name="--format")] = "html",
     out: Path | None = None,
 ) -> None:
     """Write the report of a window: one page without scripts, or JSON, ours or Evidently's.
@@ -31,7 +31,7 @@ def report(
         model: Of this model.
         window: The one that holds this event time (UTC), as 2013-07-03 or 2013-07-03T12:00.
         latest: The latest one, which is also the default.
-        format: html, json, or evidently: a snapshot that Evidently 0.7 loads.
+        format_: html, json, or evidently: a snapshot that Evidently 0.7 loads.
         out: The file; default: standard output.
     """
     if window is not None and latest:
@@ -40,10 +40,10 @@ def report(
     with failing_on(COMMAND, DeclarationError, NoWindowError, ReportsError, ValueError, about=model):
         declared = declaration_file.load_all(settings.models).get(model)
         found = topic_reader.read(settings, model).window(None if window is None else times.time_ms(window))
-    if format == "html":
+    if format_ == "html":
         text = html_page.as_html(found, declared)
     else:
-        text = (html_page.as_json if format == "json" else evidently_snapshot.as_snapshot)(found).decode()
+        text = (html_page.as_json if format_ == "json" else evidently_snapshot.as_snapshot)(found).decode()
     if out is None:
         sys.stdout.write(text)
     else:

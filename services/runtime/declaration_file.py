@@ -151,15 +151,19 @@ def _position(node: Any, place: Sequence[int | str]) -> tuple[int, int]:
     line, column = 0, 0
     for part in place:
         marks = getattr(node, "lc", None)
-        if marks is None or not isinstance(node, dict | list):
+        if marks is None:
             break
         if isinstance(node, dict):  # keys may be numbers in YAML, the path has texts
-            part = next((key for key in node if str(key) == str(part)), part)  # noqa: PLW2901  # the same key
-        present = part in node if isinstance(node, dict) else isinstance(part, int) and part < len(node)
-        if not present:
+            keys = [key for key in node if str(key) == str(part)]
+            if not keys:
+                break
+            line, column = marks.key(keys[0])
+            node = node[keys[0]]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            line, column = marks.item(part)
+            node = node[part]
+        else:
             break
-        line, column = marks.key(part) if isinstance(node, dict) else marks.item(part)
-        node = node[part]  # type: ignore[index]  # a key of this very node
     return line + 1, column + 1
 
 

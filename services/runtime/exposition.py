@@ -1,5 +1,7 @@
 """What Prometheus reads of a process: the metrics of all its workers, without models that have left."""
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Gauge, generate_latest, multiprocess
 
 from services.runtime import metrics
@@ -11,7 +13,7 @@ def exposition() -> bytes:
     if not metrics.IS_WORKER:
         return generate_latest()
     workers, registry = CollectorRegistry(), CollectorRegistry()
-    multiprocess.MultiProcessCollector(workers)  # type: ignore[no-untyped-call]  # has no types
+    multiprocess.MultiProcessCollector(workers)
     registry.register(CurrentArms(workers))
     return generate_latest(registry)
 
@@ -19,5 +21,6 @@ def exposition() -> bytes:
 def forget_model(model: str) -> None:
     """Remove the gauges of a model that this process does not run any more; counters stay, for their sums."""
     for metric in vars(metrics).values():
-        if isinstance(metric, Gauge) and "model" in metric._labelnames:  # noqa: SLF001  # no public name
-            metric.remove_by_labels({"model": model})
+        if isinstance(metric, Gauge):
+            with contextlib.suppress(ValueError):  # it has no label "model"
+                metric.remove_by_labels({"model": model})

@@ -116,7 +116,7 @@ class ModelAssignor(AbstractPartitionAssignor):  # type: ignore[misc]  # kafka-p
             for member, mine in shares.items()
         }
 
-    def on_assignment(self, assignment: ConsumerProtocolAssignment, generation: int) -> None:  # noqa: ARG002  # the base class has it
+    def on_assignment(self, assignment: ConsumerProtocolAssignment, _generation: int) -> None:
         """Note the number of partitions."""
         self.partitions = int(assignment.user_data)
 

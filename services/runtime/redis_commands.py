@@ -5,7 +5,7 @@ from typing import cast
 
 import hiredis
 
-encode: Callable[[tuple[str | bytes | float, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub means tuples of one
+encode = cast("Callable[[tuple[str | bytes | float, ...]], bytes]", hiredis.pack_command)
 """Encode a tuple of name and arguments. The key must be the first argument, of EVALSHA the third."""
 
 _REMEMBERED_LENGTHS = 1 << 14

@@ -79,7 +79,7 @@ class Worker:
         if code is None or self._clock() - self._started_seconds < RESTART_SECONDS:
             return
         log.error("worker.ended", worker=self._number, pid=self.process.pid, code=code)
-        multiprocess.mark_process_dead(self.process.pid, str(self._metrics))  # type: ignore[no-untyped-call]  # has no types
+        multiprocess.mark_process_dead(self.process.pid, str(self._metrics))
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:

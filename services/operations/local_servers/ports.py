@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-import random
+import secrets
 import socket
 import tempfile
 from pathlib import Path
@@ -17,7 +17,7 @@ _reserved: list[int] = []  # file descriptors; the locks last as long as this pr
 def free_port() -> int:
     """Choose a free port and reserve it, among processes of this user, for the life of this process."""
     for _ in range(ATTEMPTS_MAX):
-        port = random.randint(PORT_MIN, PORT_MAX)  # noqa: S311  # to avoid a collision, not an attacker
+        port = PORT_MIN + secrets.randbelow(PORT_MAX - PORT_MIN + 1)
         if is_free(port) and _reserve(port):
             return port
     raise OSError(f"no free port found between {PORT_MIN} and {PORT_MAX} after {ATTEMPTS_MAX} attempts")

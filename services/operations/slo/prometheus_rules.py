@@ -5,11 +5,11 @@ Each alert asks two windows: the long one says that it matters, the short one th
 """
 
 import dataclasses
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from services.monitoring import error_budget
+from services.operations import yaml_text
 from services.runtime.declaration import AccuracyObjective, LatencyObjective, ModelDeclaration, Objective
 
 Json = dict[str, Any]
@@ -52,16 +52,7 @@ def document(declarations: Mapping[str, ModelDeclaration]) -> Json:
 
 def as_yaml(content: Json) -> str:
     """Return the text of the file, always the same for the same content."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 4096
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None by ruamel
-    yaml.representer.ignore_aliases = lambda _: True  # no anchors
-    stream = io.StringIO()
-    yaml.dump(content, stream)
-    return HEAD + stream.getvalue()
+    return HEAD + yaml_text.as_yaml(content, 4096)
 
 
 def burns(declaration: ModelDeclaration, objective: Objective) -> Sequence[Burn]:

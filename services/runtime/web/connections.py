@@ -4,6 +4,7 @@ uvicorn has no limit for either, so connections that never finish their headers 
 """
 
 import asyncio
+from typing import cast
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,9 +22,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close the connection at once if there are too many."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", transport))
         if len(self.connections) > CONNECTIONS_MAX:
             log.warning("connection.refused", connections_max=CONNECTIONS_MAX, client=self.client)
             transport.close()

@@ -28,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def as_json(capsys: pytest.CaptureFixture[str], **options: Any) -> Any:
-    drift_report.report(model="m", format="json", **options)
+    drift_report.report(model="m", format_="json", **options)
     return json.loads(capsys.readouterr().out)
 
 
@@ -61,7 +61,7 @@ def test_a_page_is_written_to_a_file(
 
 
 def test_a_snapshot_of_evidently_is_json(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    drift_report.report(model="m", format="evidently")
+    drift_report.report(model="m", format_="evidently")
     assert "metric_results" in json.loads(capsys.readouterr().out)
     assert asked == ["m"]
 
