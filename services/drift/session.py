@@ -17,7 +17,7 @@ from services.drift.drift_state import DriftState, starting_state
 from services.drift.engine import DriftOutputs
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.model_registry import large_references
-from services.monitoring import pending_restore, prediction_source
+from services.monitoring import pending_restore, prediction_source, source_ends
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.input_topics import InputTopics
 from services.monitoring.label_join import JoinTotals, LabelJoin
@@ -82,7 +82,7 @@ def open_session(
         ensure_topics(settings, {})
         ownership = model_ownership.join(settings, "drift", topics.DRIFT_STATE)
         stack.callback(ownership.close)
-        opener = DriftModelOpener(settings, quarantine, outbox, ownership)
+        opener = DriftModelOpener(settings, quarantine, outbox, ownership, data)
         models = GuardedModels(folder, quarantine, opener, reader, ownership)
         stack.callback(models.close)
         models.refresh()
@@ -98,8 +98,10 @@ class DriftModelOpener:
         quarantine: Quarantine,
         outbox: Outbox,
         ownership: ModelOwnership,
+        consumer: KafkaConsumer,
     ) -> None:
         """Take where records and care of the models come from, what writes the snapshots, and who may."""
+        self._consumer = consumer
         self._settings = settings
         self._quarantine = quarantine
         self._ownership = ownership
@@ -140,6 +142,7 @@ class DriftModelOpener:
             rejected=self._quarantine.rejected(declaration.name),
             clock=EventClock("drift", self._settings.event_ahead_seconds_max),
             sample=RowSample(share) if share < 1 else None,
+            ends=source_ends.of_topic(self._consumer, declaration.request.topic),
         )
 
     def _model(

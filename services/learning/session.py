@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import structlog
+from kafka import KafkaConsumer
 
 from services.feature_store import declared_features, repository, view_definition
 from services.feature_store.plan import ValueType
@@ -19,7 +20,7 @@ from services.learning.learning_metrics import LearningObserver
 from services.model_registry import large_references, learned_versions, model_inputs
 from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
 from services.model_registry.training_code import function_of
-from services.monitoring import pending_restore, prediction_source
+from services.monitoring import pending_restore, prediction_source, source_ends
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.input_topics import InputTopics
 from services.monitoring.prediction_decoder import DecoderFor, PredictionDecoder
@@ -152,7 +153,7 @@ def opened(
         reader = prediction_source.PredictionSourceReader(consumer)
         ownership = model_ownership.join(settings, "learning", topics.LEARNING_STATE)
         stack.callback(ownership.close)
-        opener = LearningModelOpener(settings, quarantine, outbox, ownership, announcer)
+        opener = LearningModelOpener(settings, quarantine, outbox, ownership, announcer, consumer)
         models = GuardedModels(folder, quarantine, opener, reader, ownership, learning_models)
         stack.callback(models.close)
         models.refresh()
@@ -169,8 +170,10 @@ class LearningModelOpener:
         outbox: Outbox,
         ownership: ModelOwnership,
         announcer: "Announcer",
+        consumer: KafkaConsumer,
     ) -> None:
         """Take what the models share."""
+        self._consumer = consumer
         self._settings = settings
         self._quarantine = quarantine
         self._ownership = ownership
@@ -199,6 +202,7 @@ class LearningModelOpener:
             registry=schema_registry_client.connect(settings),
             rejected=self._quarantine.rejected(name),
             clock=EventClock("learning", settings.event_ahead_seconds_max),
+            ends=source_ends.of_topic(self._consumer, declaration.request.topic),
         )
         model = LearningModel(settings, declaration, found, self._announcer.names_of(name), decoder_for)
         folder = pending_restore.folder_of(settings, "learning", name)

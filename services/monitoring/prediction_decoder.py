@@ -9,6 +9,7 @@ import msgspec
 
 from services.monitoring.label_values import LabelValues
 from services.monitoring.row_sample import RowSample
+from services.monitoring.source_ends import UNLIMITED, SourceEnds
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.event_clock import EventClock
 from services.runtime.quarantine import RecordPlace, Rejected
@@ -52,6 +53,7 @@ class PredictionDecoder:
         rejected: Rejected = MappingProxyType({}),
         clock: EventClock | None = None,
         sample: RowSample | None = None,
+        ends: SourceEnds | None = None,
     ) -> None:
         """Compile the declared schema of the labels; dead letters name the service.
 
@@ -63,6 +65,7 @@ class PredictionDecoder:
             rejected: Records to reject without decoding them, with the reasons, see `Quarantine.rejected`.
             clock: Tells which records are too far ahead; by default with the default tolerance.
             sample: Passes over predictions and labels of other ids; they only move the event time.
+            ends: Tells which source offsets are impossible; by default none beyond those of the partition.
 
         Raises:
             SchemaError: The labels need a schema registry and there is none. With a registry, `take_labels`
@@ -75,6 +78,7 @@ class PredictionDecoder:
         self._sink = sink
         self._rejected = rejected
         self._sample = sample
+        self._ends = ends
         self._decode_head = msgspec.json.Decoder(record_origin.PredictionHead).decode
         self._label_number = LabelValues(declaration).number
         self._decode_prediction = records.decoder_of(records.Prediction).unchecked
@@ -86,6 +90,8 @@ class PredictionDecoder:
         rejected = self._rejected
         tolerance_ms = self._clock.tolerance_ms
         latest_ms = now_ms + tolerance_ms
+        ends = self._ends
+        limit = ends.begin_slice(messages[0].partition) if ends is not None and messages else UNLIMITED
         for message in messages:
             value = message.value
             if rejected and self._is_rejected(PREDICTION, message, now_ms):
@@ -100,6 +106,8 @@ class PredictionDecoder:
                 is_of_partition = prediction.source_partition == message.partition
                 if not is_of_partition or prediction.source_offset < 0 or prediction.model != self._model:
                     record_origin.check_prediction(prediction, self._model, message.partition)
+                if prediction.source_offset >= limit and ends is not None:
+                    limit = ends.check(prediction)
                 time_ms = prediction.event_time_ms
                 if time_ms > latest_ms or time_ms > message.timestamp + tolerance_ms:
                     self._clock.check(time_ms, message, now_ms)

@@ -104,7 +104,7 @@ class MemoryDrift:
 
     def open_session(self) -> DriftSession:
         self.ownership = MemoryOwnership()
-        clients = cast("Any", self.outbox), cast("Any", self.ownership)
+        clients = cast("Any", self.outbox), cast("Any", self.ownership), cast("Any", self.consumer)
         opener = MemoryOpener(self.settings, self.quarantine, *clients)
         opener.consumer, opener.opened = self.consumer, []
         self.opened = opener.opened

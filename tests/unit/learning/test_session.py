@@ -166,6 +166,7 @@ def test_a_checkpoint_is_written_after_the_arms_and_restores_the_learner(
         outbox,
         cast("Any", MemoryOwnership()),
         Announcer(models_topic, no_large_reference),
+        outbox,
     )
     opener.keep(model)
     assert log.entries == ["arms", "m"]

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from services.drift.monitored_model import SNAPSHOTS, MonitoredModel
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.row_sample import RowSample
+from services.monitoring.source_ends import LEAD_MAX, SourceEnds
 from services.runtime.declaration import ModelDeclaration
 from streams import codec, records
 from streams.inputs import LABEL, PREDICTION, PartitionKey
+from streams.repeats import NEWEST_MAX
 from streams.schemas import SchemaRegistryUnavailableError
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS, START_MS
@@ -208,6 +210,33 @@ def test_prediction_that_cannot_be_of_its_partition_becomes_a_dead_letter(source
     assert [item.offset for item in items if item.kind == PREDICTION] == [0, 1]
     (letter,) = [item.record for item in items if item.kind != PREDICTION]
     assert letter.reason.endswith("which is impossible in partition 0: find the process that wrote it")
+
+
+def test_a_flood_of_offsets_beyond_the_end_of_the_requests_makes_no_honest_prediction_a_repeat():
+    """More than the filter of repeats remembers one by one; and the broker is seldom asked."""
+    asked, written = [], LEAD_MAX + 300
+    engine = scenario.new_engine()
+    ends = SourceEnds("digest", lambda partition: asked.append(partition) or written)
+    decoder = PredictionDecoder("drift", scenario.declaration(), engine, ends=ends)
+    honest = [
+        msgspec.structs.replace(scenario.prediction(n, START_MS), source="digest") for n in range(written)
+    ]
+    forged = [
+        msgspec.structs.replace(honest[0], prediction_id=f"f{n}", source_offset=10**6 + n)
+        for n in range(3 * NEWEST_MAX)
+    ]
+    values = [records.encode(each) for each in [*honest[:100], *forged, *honest[100:]]]
+    messages = [Message(value, offset) for offset, value in enumerate(values)]
+    decoder.take_predictions(messages[: len(messages) // 2], NOW_MS)
+    decoder.take_predictions(messages[len(messages) // 2 :], NOW_MS)
+    for kind, offset in ((PREDICTION, len(messages)), (LABEL, 0)):
+        engine.inputs.add_heartbeat(PartitionKey(kind, 0), offset, START_MS + 2 * HOUR_MS)
+    outputs = engine.advance()
+    assert engine.totals.predictions == written
+    reasons = {letter.reason for letter in outputs.dead_letters}
+    assert len(outputs.dead_letters) == len(forged)
+    assert all(f"of request partition 0, which ends at {written}" in reason for reason in reasons)
+    assert len(asked) <= 3
 
 
 @pytest.mark.parametrize("kind", ["labels", "predictions"])
