@@ -74,7 +74,7 @@ class Group:
 
         Args:
             connection: The broker, and the bounds that apply if none is given here.
-            name: Of the group, after ``driftline.``.
+            name: The group's name, after ``driftline.``.
             observer: Callbacks for metrics.
             slice_records_max: Maximum records of one slice.
             in_flight_bytes_max: Maximum bytes fetched and not yet finished.

@@ -39,7 +39,7 @@ class RepeatFilter:
         """Start after the given offsets.
 
         Args:
-            last_offsets: By source partition, the offset up to which all are repeats, of records that do not
+            last_offsets: The offset by source partition up to which all are repeats, of records that do not
                 name their topic.
             by_source: The same of the others, by digest of their topic, the latest topic last.
             newest: The offsets above these that were seen; those without a topic have the empty one.

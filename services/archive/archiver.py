@@ -68,7 +68,7 @@ class Archiver(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka shi
             table_of: The table of each topic.
             consumer: Reads the topics; it is not started yet.
             writer: Writes the dead letters.
-            quarantine: Of the tables; it outlives this archiver.
+            quarantine: The quarantine of the tables; it outlives this archiver.
             topic_ids: Tells whether a topic was recreated.
         """
         self._watch = TopicWatch(topic_ids)

@@ -56,8 +56,8 @@ class TableArchive:
 
         Args:
             topic: One of the table's topics.
-            log_start_offsets: For each partition to start, the first offset that Kafka still holds.
-            log_end_offsets: For each of them, the offset after the last one. If it is below the position of
+            log_start_offsets: The first offset that Kafka still holds, by partition to start.
+            log_end_offsets: The offset after the last record of each of them. If it is below the position of
                 the table, the topic was recreated, and is read from its start.
             source: Digest of the topic's identity (`services.runtime.topic_identity`); empty if it is
                 unknown. If the table holds another one, the topic was recreated, too.

@@ -30,7 +30,7 @@ def demo(
 
     Args:
         speed: Event time per wall time; 86400x is one day per second.
-        as_fast_as_possible: As fast as the processes can follow; the default.
+        as_fast_as_possible: Play as fast as the processes can follow; this is the default.
         summary: Write the result to this file, as JSON.
         chronicle: Write every alarm and retraining to this file, as Markdown, with what had happened.
         until: Send no requests from this date on (2013-02-02 to 2014-01-01).

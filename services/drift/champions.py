@@ -99,7 +99,7 @@ class Champions:
         """Return whether a prediction begins another champion, which `version` is then.
 
         Args:
-            prediction: In the common order of all inputs.
+            prediction: The next prediction in the common order of all inputs.
             at_ms: Its event time, or the time at which it counts if that is earlier.
         """
         version = prediction.version

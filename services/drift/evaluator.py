@@ -174,8 +174,8 @@ class Evaluator:
 
         Args:
             window: All its records were added.
-            totals: Of the join, up to the window's end.
-            offsets: By topic, the input up to which a retraining may read.
+            totals: Totals of the join, up to the window's end.
+            offsets: The offsets up to which a retraining may read, by topic.
         """
         window.state.champion = self.champion
         alarms = self.active.raise_new(self.rows.watch_rest(window, self.champion))

@@ -79,11 +79,11 @@ class LossAlarms:
         Args:
             declaration: The model's.
             measures: Its measures, the loss first.
-            baseline: Of this champion; shared with its `PerformanceTracker`, updated here.
+            baseline: The champion's baseline; shared with its `PerformanceTracker`, updated here.
             estimates: The estimates made before the labels, updated by the tracker.
             design_effect: How many correlated losses count as one, at least 1.
             window_start_ms: Start of the open window.
-            state: Of the same champion.
+            state: A state of the same champion.
         """
         self._model = declaration.name
         self._monitoring = declaration.monitoring
@@ -109,9 +109,9 @@ class LossAlarms:
 
         Args:
             version: The champion's.
-            values: Of each measure.
+            values: The value of each measure.
             time_ms: Event time of the label.
-            index: Of the label among the records in process.
+            index: Index of the label among the records in process.
         """
         self._counts.add()
         if self._baseline.add(values):

@@ -65,7 +65,7 @@ def open_session(
     """Connect, restore each model from its last snapshot, and disconnect at the end of the block.
 
     Args:
-        settings: Of the installation.
+        settings: Settings of the installation.
         folder: The declared models.
         quarantine: The records and models that are isolated.
         stopping: Set when the process has to stop.

@@ -51,7 +51,7 @@ def require(models: Path, declaration: ModelDeclaration, service: ServicePlan) -
 
     Args:
         models: The folder of the models.
-        declaration: Of one of them.
+        declaration: The declaration of one of them.
         service: Its feature service.
     """
     if faults := serving_faults(declaration, service):

@@ -63,7 +63,7 @@ class SourceDecoder:
         Args:
             source: The topic and its schema.
             record_bytes_max: Larger records are dead letters.
-            registry: Of the schemas, if the source's encoding needs one.
+            registry: The schema registry, if the source's encoding needs one.
             ranges: See `services.feature_store.field_ranges`.
             clock: Tells which records are too far ahead; by default with the default tolerance.
         """
@@ -97,7 +97,7 @@ class SourceDecoder:
         """Decode records of one source partition.
 
         Args:
-            slice_records: In order.
+            slice_records: The records, in order.
             watermark_ms: The partition's watermark before them.
             now_ms: The wall time; by default later than all records, as for an archive.
         """

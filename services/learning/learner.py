@@ -52,8 +52,8 @@ class Learner:
         """Continue from a state; see `services.learning.learner_state.fresh_state`.
 
         Args:
-            declaration: With a ``learning`` section.
-            feature_names: In the order of the predictions' features.
+            declaration: A declaration with a ``learning`` section.
+            feature_names: Names in the order of the predictions' features.
             make: Makes an estimator that has learned nothing.
             state: A checkpoint's, or a fresh one. Parts that do not fit the declaration any more are reset.
             sets: The published names of the features of predictions; without them rows must hold

@@ -30,7 +30,7 @@ class ReferencePeriod:
         """Continue from a state, which this object changes.
 
         Args:
-            declaration: With a ``learning`` section.
+            declaration: A declaration with a ``learning`` section.
             kinds: The features of the rows, in their order.
             state: Holds the rows, and later the reference.
         """

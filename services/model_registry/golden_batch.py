@@ -73,7 +73,7 @@ def chosen(missing: Mapping[str, npt.NDArray[np.bool_]], count: int, rows_max: i
     Args:
         missing: (count,) by column, where it is missing.
         count: Number of rows.
-        rows_max: At least 2.
+        rows_max: Maximum number of rows, 2 or more.
     """
     if count <= rows_max:
         return np.arange(count)

@@ -136,7 +136,7 @@ class InputFormat:
         """Prepare the conversions.
 
         Args:
-            formats: Of all inputs, by name in the model's order.
+            formats: Formats of all inputs, by name in the model's order.
             fields: The declared types of those inputs that are fields of the request.
         """
         self.formats = formats

@@ -113,7 +113,7 @@ def difference(windows: Iterable[tuple[LossSums, LossSums | None]], champion: in
     """Return by how much an arm's mean loss is above the champion's; None without labels.
 
     Args:
-        windows: For each window the arm's sums and the champion's, which are None where those of the arm are
+        windows: Pairs by window: the arm's sums and the champion's, which are None where those of the arm are
             sums of paired differences.
         champion: Its version.
     """

@@ -102,7 +102,7 @@ def read_again(
     """Pass to a rebuild the records from its point to the positions of the snapshot.
 
     Args:
-        consumer: Of this call alone.
+        consumer: A consumer for this call alone.
         source: The model's topics, whose handler passes the records to the rebuild.
         rebuild: Joins them.
         meanwhile: Called again and again.

@@ -58,7 +58,7 @@ class SegmentMatcher:
 
         Args:
             features: The values of the row.
-            digest: Of their names, see `streams.feature_sets`.
+            digest: Digest of their names, see `streams.feature_sets`.
         """
         row = self._alignment.row(digest, features) if self._names else None
         if row is None:

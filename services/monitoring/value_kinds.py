@@ -53,7 +53,7 @@ def kinds_in_segment(reference: FeatureReference, segment: str, rows: int) -> Va
     a segment where bursts concern all rows.
 
     Args:
-        reference: Of the feature.
+        reference: The feature's reference.
         segment: Its name.
         rows: Rows of the segment in the reference.
     """
@@ -71,7 +71,7 @@ def rare_categories(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return which categories are rare: the least frequent ones that together have `RARE_SHARE_MAX`.
 
     Args:
-        counts: By category, shape ``(n_categories,)``.
+        counts: Values by category, shape ``(n_categories,)``.
     """
     order = np.argsort(counts, kind="stable")
     rare = np.zeros(len(counts), dtype=bool)

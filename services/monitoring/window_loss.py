@@ -24,7 +24,7 @@ def compare(report: DriftReport, tolerance: float) -> LossComparison | None:
     """Compare the loss of a window with the reference, as the loss alarm does; None without one of them.
 
     Args:
-        report: Of the window.
+        report: The window's report.
         tolerance: The declared ``loss_tolerance``; of a regression, a share of the reference's loss.
     """
     measure, loss, reference = measure_of(report), loss_of(report), reference_of(report)

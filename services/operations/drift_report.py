@@ -28,11 +28,11 @@ def report(
     """Write the report of a window: one page without scripts, or JSON, ours or Evidently's.
 
     Args:
-        model: Of this model.
-        window: The one that holds this event time (UTC), as 2013-07-03 or 2013-07-03T12:00.
-        latest: The latest one, which is also the default.
+        model: Name of the model.
+        window: An event time (UTC) in the window, as 2013-07-03 or 2013-07-03T12:00.
+        latest: Report of the latest window; this is the default.
         format_: html, json, or evidently: a snapshot that Evidently 0.7 loads.
-        out: The file; default: standard output.
+        out: File to write; default: standard output.
     """
     if window is not None and latest:
         fail(f"{COMMAND}: give either --window or --latest")

@@ -98,7 +98,7 @@ def read_topic(settings: Settings, name: str, topic: str, start: int = 0) -> Ite
 
     Args:
         settings: The broker.
-        name: Of the client, as the broker logs it: ``driftline-<name>``.
+        name: The client's name, as the broker logs it: ``driftline-<name>``.
         topic: Its name.
         start: First offset; where retention or compaction has deleted it, the first one that is left.
 

@@ -52,7 +52,7 @@ class StateTopic:
         """Return the latest snapshot of each of these models that has one.
 
         Args:
-            consumer: Of this call alone.
+            consumer: A consumer for this call alone.
             models: Their names; they are owned.
 
         Raises:

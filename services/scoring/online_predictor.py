@@ -126,11 +126,10 @@ class OnlinePredictor:
         A ``version`` predicts independently of the arms' shares.
 
         Raises:
-            OverloadError: At once, if ``limits.requests_max`` requests are in progress.
-            TimeoutError: After ``limits.seconds_max``; `LOAD_SECONDS_MAX` more while versions are loaded.
-            NoModelError: No version is in effect.
-            VersionNotLoadedError: At once, while a version that did not load waits for its next attempt.
-            UnknownVersionError: The version gives no predictions.
+            OverloadError: Raised at once if ``limits.requests_max`` requests are in progress. TimeoutError:
+            Raised after ``limits.seconds_max``; `LOAD_SECONDS_MAX` more while versions are loaded.
+            NoModelError: No version is in effect. VersionNotLoadedError: Raised at once while a version that
+            did not load waits for its next attempt. UnknownVersionError: The version gives no predictions.
             RejectedInputError: A required feature is missing, no version was in effect at a row's event
                 time, or that time is in the future.
             ModelFailedError: The model failed on a row.
@@ -181,7 +180,7 @@ class OnlinePredictor:
         written; all may be sent again, because drift counts a label once.
 
         Raises:
-            OverloadError: As `predict`.
+            OverloadError: See `predict`.
             RejectedInputError: A label is dated in the future.
             SchemaRegistryUnavailableError: The schema registry cannot be reached.
             InvalidRecordError: The registered schema does not allow a label.

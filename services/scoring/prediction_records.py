@@ -73,9 +73,9 @@ def encode_predictions(
     """Return the prediction records of a batch.
 
     Args:
-        batch: Of n requests.
-        shadow_scores: Of the same n requests.
-        task: Of the model.
+        batch: A batch of n requests.
+        shadow_scores: Shadow scores of the same n requests.
+        task: The model's task.
         model: Its name.
         partition: Source partition of the requests.
         offsets: Source offset of each of ``rows``.

@@ -68,9 +68,9 @@ class Scoring:
         """Create the parts that all models share.
 
         Args:
-            settings: Of the installation.
+            settings: Settings of the installation.
             workers: Processes that share the port.
-            producer: By default a new one.
+            producer: A producer; default: a new one.
             loader_factory: Returns the loaders of versions; by default those of the registry.
         """
         # late: these import numpy, which reads OMP_NUM_THREADS when it is loaded; see `serve`.

@@ -65,11 +65,11 @@ class RequestFeatures:
         """Prepare what is the same for every request.
 
         Args:
-            declaration: Of the model.
+            declaration: The model's declaration.
             join_keys: The request fields by which features are read.
             feature_names: The features of the model's feature service, in order.
-            reader: Of that service.
-            ranges: Of the request's fields, see `services.feature_store.field_ranges`.
+            reader: The reader of that service.
+            ranges: Ranges of the request's fields, see `services.feature_store.field_ranges`.
             record_bytes_max: The setting, from which the limit of the predictions topic follows.
             feature_set: Digest of all features, see `streams.feature_sets`.
         """

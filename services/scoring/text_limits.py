@@ -39,7 +39,7 @@ def oversized(columns: Columns, names: Sequence[str], characters_max: int) -> di
     Args:
         columns: Each (n,); only those of dtype object have text, or None.
         names: The columns that may have text.
-        characters_max: Of the texts of one row together.
+        characters_max: Maximum characters of all texts of one row together.
     """
     texts = [columns[name].tolist() for name in names if columns[name].dtype == object]
     if sum(sum(map(len, filter(None, text))) for text in texts) <= characters_max:

@@ -34,7 +34,7 @@ class WorkerListener:
 
         Args:
             app: What is served.
-            settings: With host and port.
+            settings: The settings with host and port.
             not_ready: Why the process cannot answer yet.
             parent: The process id of the parent of several workers, with which they end; None if alone.
             parent_now: Returns the process id of the current parent.

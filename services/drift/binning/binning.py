@@ -100,7 +100,7 @@ class RowBinner:
         """Read bins from the reference, and quality rules and segments from the declaration.
 
         Args:
-            reference: Of one version.
+            reference: The reference of one version.
             declaration: The model's.
             feature_sets: The names of the rows' features; without them rows must hold the reference's.
             answered: Tells which rows a version with this reference answered; by default its own version.

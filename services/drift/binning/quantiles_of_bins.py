@@ -37,7 +37,7 @@ def quantiles(
     """Return the quantiles of a sample; empty without numbers or edges.
 
     Args:
-        counts: In the bins, without missing values ``(n_edges + 1,)``.
+        counts: Values by bin, without missing values ``(n_edges + 1,)``.
         edges: Between the bins, rising.
         reference: Counts of the reference in the same bins.
         tails: The numbers below all edges, and those above; None: they are taken to be at the outermost edge.

@@ -19,7 +19,7 @@ def of_window(features: Sequence[BinCounts], sums: ValueSums | None) -> list[Val
 
     Args:
         features: The counts of a window.
-        sums: Of the numeric ones among them, in the same order; None if they are unknown.
+        sums: Sums of the numeric ones among them, in the same order; None if they are unknown.
     """
     found: list[ValueStatistics | None] = []
     number = 0

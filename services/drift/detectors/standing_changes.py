@@ -79,7 +79,7 @@ class StandingChange(msgspec.Struct, array_like=True):
         """Start without evidence that the values are back.
 
         Args:
-            change: Of a detector that bets on ranks.
+            change: A change that a detector of ranks has found.
             before: The counts to compare with.
         """
         assert change.bet is not None, "the detector does not bet on ranks"
@@ -109,7 +109,7 @@ class StandingChange(msgspec.Struct, array_like=True):
 
         Args:
             counts: Those of `counts`, with more seasons if there are more by now.
-            rows: Of this stream.
+            rows: Rows of this stream.
         """
         known = counts.sum(axis=1)[rows.seasons] >= ROWS_COMPARED_MIN
         ranks = ranks_among(counts, rows.bins[known], rows.tie_breakers[known], rows.seasons[known])

@@ -179,12 +179,12 @@ class PredictionCohort:
             version: The champion's, or its lineage.
             cells: Number of cells of the scores; 0 counts no scores.
             measures: Number of measures.
-            ranges: Of each measure; without them there are no shares, hence no intervals.
+            ranges: The range of each measure; without them there are no shares, hence no intervals.
             judged: Index of the measure that is summed by group of labels.
             groups: Number of groups of labels.
             error_max: The error scale from which a regression's ranges follow.
             outcomes: Number of outcomes by which labels are counted: of all predictions, within a segment.
-            state: Of the same cohort.
+            state: A state of the same cohort.
         """
         self.start_ms, self.end_ms, self.version = start_ms, end_ms, version
         self.ranges, self.error_max = ranges, error_max

@@ -75,7 +75,7 @@ def early_losses(
 
     Args:
         cohort: Its window has ended.
-        delays: Of the labels of each group, in cohorts whose horizon has passed.
+        delays: Delays of the labels of each group, in cohorts whose horizon has passed.
         limit: The limit of the mean loss, as a share of the range.
         now_ms: The event time up to which labels are known.
     """

@@ -92,7 +92,7 @@ class ArmSums:
         """Add one label.
 
         Args:
-            values: Of each measure; None without a score.
+            values: The value of each measure; None without a score.
             loss: That of the outcome.
             segments: Those of the prediction.
             is_right: Whether the label equals the predicted value; None without one.

@@ -193,9 +193,9 @@ class DriftWindow:
         Args:
             entry: Its prediction.
             outcome: The record of both.
-            values: Of each measure; None without a score.
+            values: The value of each measure; None without a score.
             shadow_values: The same of each shadow that has a score.
-            comparison: With what the losses are compared.
+            comparison: What the losses are compared with.
         """
         is_right = None if entry.predicted is None else entry.predicted == outcome.label
         arm = self.arms.of(ArmKey(entry.arm, entry.version))

@@ -40,7 +40,7 @@ class WindowArms:
         """Count predictions by arm and version, those of the shadows too.
 
         Args:
-            predictions: Of the window.
+            predictions: Predictions of the window.
             blocks: The block of the window in which each of them is.
             fallbacks: The requests of each arm that the champion answered, to be changed.
         """

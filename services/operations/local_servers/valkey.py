@@ -16,7 +16,7 @@ def start(
 
     Args:
         supervisor: Watches the server.
-        folder: Of its data and its log.
+        folder: Folder of its data and its log.
         port: Free.
         appendonly: Log each write, so that kill -9 loses at most a second. Otherwise the data is written
             once in five minutes and at a clean stop. A folder keeps the mode with which it began, because

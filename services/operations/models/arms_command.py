@@ -62,7 +62,7 @@ def share(
         name: Model.
         arm: Challenger; a new name adds one.
         version: Version that the arm scores with.
-        share: In 1/10,000, or as 5%.
+        share: Share in units of 1/10,000, such as 500, or in percent, such as 5%.
         segment: Only requests with one of these values, such as carrier=UA,AA; repeat it for further fields.
         since: Only requests of this event time or later, in RFC 3339; default: now.
         dry_run: Show the resulting arms, but write nothing.
@@ -134,7 +134,7 @@ def end(name: str, arm: str, *, since: From = None, dry_run: DryRun = False) -> 
     Args:
         name: Model.
         arm: Challenger.
-        since: From this event time on, in RFC 3339; default: now.
+        since: Event time of the end, in RFC 3339; default: now.
         dry_run: Show the resulting arms, but write nothing.
     """
 

@@ -43,7 +43,7 @@ def status(*, model: str | None = None, json: Annotated[bool, Parameter(negative
     driftline:slo_budget:left.
 
     Args:
-        model: Only of this one.
+        model: Only the budgets of this model.
         json: Answer with one JSON document.
     """
     found = {name: dict(_budgets(one)) for name, one in _declarations().items() if model in (None, name)}

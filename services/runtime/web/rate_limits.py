@@ -119,7 +119,7 @@ class SharedLimit:
         """Take the rate and the shared buckets.
 
         Args:
-            requests_per_second_max: Of each caller, over all processes.
+            requests_per_second_max: The limit for each caller, over all processes.
             lend: Takes tokens from the shared bucket; see `lender`.
             share: The share of the rate that this process keeps to while Redis is unreachable.
             clock: Returns seconds.
@@ -210,7 +210,7 @@ def shared(settings: "Settings", *, workers: int) -> tuple[SharedLimit | None, A
     """Return the limit of an installation, None if there is none, and the Redis client to close after it.
 
     Args:
-        settings: With the rate and Redis.
+        settings: The settings with the rate and Redis.
         workers: Processes that share this process's port, including this one.
     """
     if not settings.requests_per_second_max:

@@ -218,7 +218,7 @@ def application(
 
     Args:
         not_ready: Called for the readiness.
-        routes: Of this process.
+        routes: The routes of this process.
         tokens: If there are any, ``routes`` require one of them; see `authentication.TokenAuth`.
         detail: Called for further facts in the readiness.
         limit: Rate limit of each caller.

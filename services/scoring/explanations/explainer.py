@@ -51,14 +51,14 @@ class Explainer:
         predictions need.
 
         Args:
-            features: As read; each column (n,).
-            arms: Of the n predictions.
-            outputs: Of the model, (n,) or (n, n_classes).
+            features: Features as read; each column (n,).
+            arms: Arms of the n predictions.
+            outputs: Outputs of the model, (n,) or (n, n_classes).
 
         Raises:
             NoBackgroundError: Fewer than `OTHER_ROWS_MIN` other rows were served since the start.
             NotInstalledError: The optional packages are missing.
-            TimeoutError: After `SECONDS_MAX`.
+            TimeoutError: The explanation took longer than `SECONDS_MAX`.
         """
         deadline_seconds = time.monotonic() + SECONDS_MAX
         rows_of = self._pipeline.features.inputs

@@ -75,7 +75,7 @@ def by_structure(
     """Explain rows by the structure of their model; None where that gives no sound explanation. Blocking.
 
     Args:
-        structure: Of the model.
+        structure: Structure of the model.
         explained: The rows.
         class_order: The position of each class in the last step's outputs; empty for a regression.
     """
