@@ -113,7 +113,7 @@ class Engine:
         self._in_work: list[Item] = []
         """The records in process, of one window."""
         self._item: Item | None = None
-        """The one of them that is in process; None while rows are counted or windows closed."""
+        """The record that is in process; None while rows are counted or windows closed."""
 
     # -- input -----------------------------------------------------------------------------------
 

@@ -57,9 +57,9 @@ class LearnerState(msgspec.Struct):
     """All that a learner knows when every record taken has been processed, and where to resume reading."""
 
     predictions: list[Resume] = []
-    """Offsets and times by partition."""
+    """Offsets and times of the predictions by partition."""
     labels: list[Resume] = []
-    """The same for labels."""
+    """Offsets and times of the labels by partition."""
     last_offsets: dict[int, int] = {}
     pending: list[PendingPrediction] = []
     waiting_labels: list[WaitingLabel] = []
@@ -79,7 +79,7 @@ class LearnerState(msgspec.Struct):
     names: list[str] = []
     """The features of ``pending`` and ``lessons``, in order; empty in checkpoints of older versions."""
     last_offsets_by_source: dict[str, dict[int, int]] = {}
-    """The same as ``last_offsets``, by request topic; see `streams.repeats.RepeatFilter`."""
+    """The last offsets by request topic, then by partition; see `streams.repeats.RepeatFilter`."""
     newest_offsets: dict[str, dict[int, list[int]]] = {}
     """The offsets above these that were seen, by request topic, then by partition."""
     topics: dict[str, str] = {}

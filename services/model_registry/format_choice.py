@@ -42,7 +42,7 @@ class AuthorRows:
     frame: "pd.DataFrame"
     """The rows as the author's model gets them."""
     columns: Columns
-    """The same rows as they would be served."""
+    """The same rows in the form in which they would be served."""
     kinds: Mapping[str, InputKind]
     """The type with which each input is served."""
     fields: Mapping[str, FieldType]

@@ -46,9 +46,9 @@ _ID_AT = 1 + _PLACE.size
 _ZERO_MS = 1 << 63
 
 _DAMAGE = "Corruption:", "No such file or directory"
-"""What the library's errors say of files that cannot be mended."""
+"""Parts of the library's errors that mean damaged files."""
 _LOCKED = "lock"
-"""What they say of files that another process has open."""
+"""Parts of its errors that mean that another process has the files open."""
 
 
 class GenerationLostError(RuntimeError):

@@ -20,7 +20,7 @@ class JoinedLabel(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """When the label of a prediction became known: times after the prediction's event time."""
 
     delay_ms: int
-    """That of the label whose value counts; below 0 if it was dated before its request."""
+    """Delay of the label whose value counts; below 0 if the label was dated before its request."""
     restated_ms: int = 0
     """Time after ``delay_ms`` at which the latest label with this value is dated."""
     corrections: int = 0

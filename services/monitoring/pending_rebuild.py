@@ -30,7 +30,7 @@ from streams.repeats import RepeatFilter
 POINTS_PER_HORIZON = 24
 """A rebuild reads at most this much more than its reach: one part in 24 of a horizon."""
 _REACH_HORIZONS = 2
-"""Whether the id of a prediction was asked before is known from the horizon before it."""
+"""Horizons to read before the first prediction: they tell whether its id was asked before."""
 
 SegmentsOf = Callable[[records.Prediction], Sequence[str]]
 Kept = Callable[[records.Prediction], records.Prediction]

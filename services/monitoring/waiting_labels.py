@@ -22,9 +22,10 @@ class WaitingLabel(msgspec.Struct, array_like=True, gc=False):
     """The labels of a prediction that has not come so far."""
 
     label: records.Label
-    """The first one."""
+    """The first label."""
     counts_at_ms: int
-    """Its time in the common order of all inputs; it never decreases from one entry to the next."""
+    """Time of the first label in the common order of all inputs; never decreases from one entry to the
+    next."""
     further: list[records.Label] = []
     """Labels of the same prediction that came while the first one waited, in order."""
 

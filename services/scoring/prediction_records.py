@@ -32,7 +32,7 @@ class EncodedPredictions(NamedTuple):
     positions: Sequence[int]
     """Which of these rows have a record."""
     values: list[bytes]
-    """Their records."""
+    """The records of these rows."""
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -40,22 +40,22 @@ class _Row(msgspec.Struct, gc=False):
 
     prediction_id: str
     model: msgspec.Raw
-    """It holds ``version``, ``arm``, ``arm_weight`` and ``call_us``, too."""
+    """The raw bytes hold ``version``, ``arm``, ``arm_weight`` and ``call_us``, too."""
     event_time_ms: int
     scored_time_ms: msgspec.Raw
-    """It holds ``source_partition``, too."""
+    """The raw bytes hold ``source_partition``, too."""
     source_offset: int
     features: tuple[records.FeatureValue, ...]
     features_lag_ms: int | None
     score: float | None
     prediction: records.FeatureValue
     shadow_scores: Mapping[str, float] | msgspec.Raw
-    """Raw bytes of a multiclass model hold ``shadow_probabilities``, too."""
+    """The raw bytes of a multiclass model hold ``shadow_probabilities``, too."""
     probabilities: list[float] | UnsetType
     fallback_from: msgspec.Raw | UnsetType
-    """It holds ``fallback_version``, too."""
+    """The raw bytes hold ``fallback_version``, too."""
     feature_set: msgspec.Raw
-    """It holds ``source``, and the versions of the shadows and the times of their calls, too."""
+    """The raw bytes hold ``source``, the versions of the shadows, and the times of their calls, too."""
 
 
 def encode_predictions(

@@ -28,7 +28,7 @@ class Deployed(Protocol):
 
     @property
     def group(self) -> ConsumerGroup:
-        """Its consumer group."""
+        """The consumer group of the model."""
 
     @property
     def is_loading(self) -> bool:

@@ -40,9 +40,9 @@ class ScoredBatch:
     failed: Mapping[int, str]
     """Rows without a prediction, with the reason."""
     rejected: frozenset[int]
-    """Those of ``failed`` whose request is at fault: it lacks what model.yaml or the model requires."""
+    """Rows of ``failed`` whose request is at fault: it lacks what model.yaml or the model requires."""
     unavailable: Mapping[int, VersionNotLoadedError] = dataclasses.field(default_factory=dict)
-    """Those of ``failed`` whose version cannot answer now, and the champion cannot either: ask again."""
+    """Rows of ``failed`` whose version cannot answer now, nor can the champion: score them again later."""
     fallbacks: Mapping[int, records.Arm] = dataclasses.field(default_factory=dict)
     """Rows that the champion answered because the version of their arm cannot, with that arm."""
     call_us: Mapping[int, int] = dataclasses.field(default_factory=dict)

@@ -97,7 +97,8 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     values: ValueStatistics | None = None
     """The numbers of the window; null for categories, without numbers, or if an older version counted."""
     reference_values: ValueStatistics | None = None
-    """Those of the training set, all seasons together; null if the reference does not have their mean."""
+    """The numbers of the training set, all seasons together; null if the reference does not have their
+    mean."""
     compared: bool = True
     """Whether the reference has values to compare with; it has none of a season that it does not contain.
     Then only missing values are tested, and the effect is 0."""

@@ -74,7 +74,7 @@ class FeatureSet(msgspec.Struct, kw_only=True, frozen=True, tag="feature_set"):
     names: list[str]
     """The names, in the order of the values in predictions."""
     text: list[str] = []
-    """Those of the names that hold text; the others hold numbers."""
+    """Names of the features that hold text; all other features hold numbers."""
     definitions: dict[str, str] = {}
     """Digest of the definition by name, of the features of a feature view. Older records have none."""
 

@@ -81,7 +81,7 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     """
 
     report_id: str
-    """The same after a replay and for all revisions."""
+    """Id of the report: the same after a replay and for all revisions."""
     model: str
     version: Int64
     window_start_ms: TimeMs

@@ -35,7 +35,7 @@ class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retrai
     basis: Literal["labels", "estimate"] = "labels"
     """What rose: the loss by labels, or an estimate of the loss that has recently been accurate."""
     contributions: list[Contribution] = []
-    """Those of the last window, see `DriftReport.contributions`."""
+    """Contributions of the last window, see `DriftReport.contributions`."""
 
 
 class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_finished"):

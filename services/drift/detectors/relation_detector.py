@@ -69,7 +69,7 @@ class PairChange:
     """The correlation of two features has changed."""
 
     change: DetectedChange
-    """Its stream is 0 and its effect None."""
+    """The change, with stream 0 and without an effect."""
     first: int
     """Index of the first feature."""
     second: int

@@ -92,7 +92,7 @@ class ShareChange(NamedTuple):
     """The share of one kind of values has risen."""
 
     change: DetectedChange
-    """Its stream is the feature and its effect None."""
+    """The change: its stream is the index of the feature, and it has no effect."""
     kind: str
     share: float
     """Share of the kind among the rows of the latest step."""

@@ -38,9 +38,9 @@ class LabelRole(enum.IntEnum):
     FIRST = 0
     """The first label of its prediction."""
     CORRECTION = 1
-    """A later one, which takes the place of another."""
+    """A later label, which takes the place of another one."""
     REPLACED = -1
-    """The one whose place it takes."""
+    """The label whose place a correction takes."""
 
 
 class LabelledRow(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a model's predictions have cost since counting began, and what was to be expected of them. Pure.
+"""The realised cost of a model's predictions since counting began, and the expected cost. Pure.
 
 Only the labels of mature cohorts count, and later labels of these as they come. Sums are whole numbers of
 1 / `RAW_STEPS` of a unit, so they do not depend on the order of labels and cohorts.
@@ -23,7 +23,7 @@ class ChampionCost(msgspec.Struct, array_like=True):
 
     lineage: int
     reference: float | None
-    """Its mean cost on the data held out in its training."""
+    """Mean cost of this champion on the data held out in its training."""
     labels: int = 0
     steps: int = 0
 

@@ -37,7 +37,7 @@ class ArmSumsState(msgspec.Struct, array_like=True):
     answers: int = 0
     """Labels whose prediction has a predicted value."""
     answers_right: int = 0
-    """Those labels that equal the predicted value."""
+    """Labels that equal the predicted value of their prediction."""
     measures: list[MeasureSums] = []
     """Sums of each measure, in their order; empty before the first label with values. In a state of an older
     version, only the loss of a shadow."""

@@ -39,7 +39,7 @@ class WindowReport:
     performance: PerformanceReport | None = None
     """Performance of the window's predictions, from the labels that have arrived so far."""
     performances: tuple[PerformanceReport, ...] = ()
-    """That of the earlier windows, in event-time order, and of the window itself if it is known."""
+    """Performance of the earlier windows, in event-time order, and of the window itself if it is known."""
 
 
 class WindowHistory:
