@@ -75,38 +75,47 @@ def topic(model: Recreated) -> str:
     return f"{model.name}.requests"
 
 
+class Answers:
+    """Counts the predictions of each request, without repeats, as every reader counts them."""
+
+    def __init__(self, consumer: KafkaConsumer, models: list[Recreated]) -> None:
+        self._consumer = consumer
+        self._model_of = {topics.predictions(model.name): model.name for model in models}
+        self._partitions = [
+            TopicPartition(name, number) for name in self._model_of for number in range(PARTITIONS)
+        ]
+        self._repeats = {model.name: RepeatFilter() for model in models}
+        self._counts = {model.name: Counter[str]() for model in models}
+        consumer.assign(self._partitions)
+        consumer.seek_to_beginning(*self._partitions)
+
+    def of(self, model: Recreated) -> Counter[str]:
+        """Read what is new; return the numbers of predictions of a model by request."""
+        for record in kafka_consumers.read_to_end(self._consumer, self._partitions):
+            name, found = self._model_of[record.topic], _decode(record.value)
+            if not self._repeats[name].is_repeat(found.source_partition, found.source_offset, found.source):
+                self._counts[name][found.prediction_id] += 1
+        return self._counts[model.name]
+
+
 @pytest.fixture(scope="module")
-def consumer(kafka: str) -> Iterator[KafkaConsumer]:
+def answers(kafka: str, installed: Settings, models: list[Recreated]) -> Iterator[Answers]:
     consumer = KafkaConsumer(bootstrap_servers=kafka, auto_offset_reset="earliest")
-    yield consumer
+    yield Answers(consumer, models)
     consumer.close()
-
-
-def predicted(consumer: KafkaConsumer, model: str) -> Counter[str]:
-    """Return the number of predictions of each request, without repeats, as every reader counts them."""
-    partitions = [TopicPartition(topics.predictions(model), number) for number in range(PARTITIONS)]
-    consumer.assign(partitions)
-    consumer.seek_to_beginning(*partitions)
-    repeats = RepeatFilter()
-    found = [_decode(record.value) for record in kafka_consumers.read_to_end(consumer, partitions)]
-    return Counter(
-        each.prediction_id
-        for each in found
-        if not repeats.is_repeat(each.source_partition, each.source_offset, each.source)
-    )
 
 
 @pytest.fixture(scope="module")
 def old(
     installed: Settings,
-    consumer: KafkaConsumer,
+    answers: Answers,
     models: list[Recreated],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, set[str]]:
     """Recreate all topics, two of them while the process is stopped; return the first requests by model."""
 
     def await_answers(model: Recreated, count: int) -> None:
-        until(lambda: len(predicted(consumer, model.name)) == count, f"{model.name}: {count} are answered")
+        until(lambda: len(answers.of(model)) == count, f"{model.name}: {count} are answered")
 
     def renew(when: str) -> list[Recreated]:
         some = [model for model in models if model.when == when]
@@ -121,7 +130,7 @@ def old(
             installation.fill(installed, topic(model), FIRST, first=0)
         for model in models:
             await_answers(model, FIRST)
-        old = {model.name: set(predicted(consumer, model.name)) for model in models}
+        old = {model.name: set(answers.of(model)) for model in models}
         for model in renew(RUNNING):
             await_answers(model, FIRST + model.second)
         assert process.stop() == 0
@@ -137,10 +146,10 @@ def old(
 @pytest.mark.parametrize("second", SECOND.values(), ids=SECOND)
 @pytest.mark.parametrize("when", [RUNNING, STOPPED])
 def test_each_request_of_a_recreated_topic_is_answered(
-    old: dict[str, set[str]], consumer: KafkaConsumer, models: list[Recreated], when: str, second: int
+    old: dict[str, set[str]], answers: Answers, models: list[Recreated], when: str, second: int
 ) -> None:
     (model,) = [each for each in models if (each.when, each.second) == (when, second)]
-    counts = predicted(consumer, model.name)
+    counts = answers.of(model)
     assert len(counts) == FIRST + second
     assert {counts[each] for each in old[model.name]} == {1}
     # A process that runs may answer some before it notices that the topic is another one.
