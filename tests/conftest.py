@@ -2,12 +2,13 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from services.feature_store.typeguard_internals import late_checks
 from services.operations.local_servers.supervisor import Supervisor
 from services.runtime.settings import Settings
 from streams import garbage
@@ -51,6 +52,13 @@ PROCESSES = (
     "skew",
     "alerting",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests, and with them Feast, which takes 2 s of CPU time less in this way."""
+    with late_checks():
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
