@@ -13,6 +13,9 @@ from pydantic_core import ErrorDetails
 
 from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
 
+BYTES_MAX = 256 << 10
+"""Maximum size of a model.yaml. Reading 1 MiB of YAML takes seconds, in which a process does nothing else."""
+
 
 def load(path: Path) -> ModelDeclaration:
     """Read one model.yaml; raise `DeclarationError` that lists every error with its position."""
@@ -30,6 +33,8 @@ def _load(path: Path) -> ModelDeclaration:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    if (size_bytes := path.stat().st_size) > BYTES_MAX:
+        raise DeclarationError(f"{path}:1:1: the file has {size_bytes} bytes, the limit is {BYTES_MAX}")
     try:
         document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except YAMLError as error:

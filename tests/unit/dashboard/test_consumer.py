@@ -13,7 +13,8 @@ from services.dashboard.page_feed import PageFeed
 from services.runtime.settings import Settings
 from services.runtime.topic_identity import TopicRecreatedError
 from streams import codec, topics
-from streams.records import FeatureSet, encode
+from streams.feature_sets import feature_set
+from streams.records import encode
 from tests.browser.synthetic_year import Year
 from tests.unit.drift.memory_kafka import TopicIds
 
@@ -66,7 +67,7 @@ def test_a_window_of_years_ahead_is_not_the_latest(feed: PageFeed):
 
 def test_names_of_features_are_read_and_change_nothing(feed: PageFeed):
     follower = consumer.TopicFollower(None, feed)
-    names = FeatureSet(model="m", digest="d", names=["x"])
+    names = feature_set("m", ["x"], [])
     follower.take(topics.MODELS.name, encode(names))
     assert (feed.kafka.records_read, feed.kafka.records_skipped) == (1, 0)
     assert feed.snapshot().models == {}

@@ -1,10 +1,12 @@
 """One decoder says what is a valid change of a model."""
 
+import msgspec
 import pytest
 
 from services.model_registry import model_change
 from services.model_registry.model_change import InvalidChangeError
 from streams import records
+from streams.feature_sets import feature_set
 from streams.json_decoder import InvalidRecordError
 from streams.records import Arm, ModelChanged
 
@@ -15,6 +17,16 @@ CHANGE = ModelChanged(
 
 def test_decode_is_the_inverse_of_encode():
     assert model_change.decode(records.encode(CHANGE)) == CHANGE
+
+
+def test_names_of_features_are_those_of_their_digest():
+    """Under a digest that predictions refer to, other names would give their values another meaning."""
+    published = feature_set("m", ["km", "payment"], ["payment"], {"km": "sum over 1 h"})
+    assert model_change.decode_any(records.encode(published)) == published
+    for changes in ({"names": ["payment", "km"]}, {"text": []}, {"definitions": {}}, {"digest": "d"}):
+        forged = msgspec.structs.replace(published, **changes)
+        with pytest.raises(InvalidChangeError, match="find the process that wrote it"):
+            model_change.decode_any(records.encode(forged))
 
 
 def test_tombstone_changes_nothing():

@@ -6,7 +6,7 @@ import pytest
 
 from services.runtime import declaration_file
 from services.runtime.declaration import DeclarationError
-from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.declaration_file import BYTES_MAX, DeclarationFolder
 from services.runtime.settings import ROOT
 
 GOOD = (ROOT / "models" / "arrival_delay" / "model.yaml").read_text(encoding="utf-8")
@@ -238,6 +238,13 @@ def test_whatever_one_declaration_holds_the_others_are_read(tmp_path: Path, cont
     assert (list(folder.valid), list(folder.faults)) == (["arrival_minutes"], ["damaged"])
     with pytest.raises(DeclarationError, match=r"damaged.model\.yaml:\d+:\d+: "):
         declaration_file.load_all(tmp_path)
+
+
+def test_a_file_that_is_too_large_is_not_read(models: Path) -> None:
+    """It would be read in the loop of a process: 50 MiB of YAML take most of a minute."""
+    path = declare(models, "arrival_delay", GOOD + "# " + "x" * BYTES_MAX)
+    size_bytes = path.stat().st_size
+    assert faults_of(models) == [f"{path}:1:1: the file has {size_bytes} bytes, the limit is {BYTES_MAX}"]
 
 
 def test_the_fault_of_a_folder_whose_name_is_no_text_can_be_printed(tmp_path: Path) -> None:
