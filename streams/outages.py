@@ -73,9 +73,9 @@ def is_outage(error: BaseException) -> bool:
 
 
 def _is_foreign_key(error: BaseException) -> bool:
-    """Return whether Redis holds a value of somebody else, of another kind, under the key of one entity.
+    """Return whether Redis holds a value of another kind, from another program, under the key of one entity.
 
-    redis-py has no type of its own for this error, and a script adds its own name at the end.
+    redis-py has no separate type for this error, and a script adds its name at the end.
     """
     import redis.exceptions  # late, as above
 

@@ -226,7 +226,7 @@ def check_name(name: str) -> None:
 def check_application_topic(name: str) -> None:
     """Raise ValueError unless this may be the topic of the requests or labels of a model.
 
-    A process that reads what it writes would never come to the end.
+    A process that reads its own records would never finish.
     """
     check_name(name)
     if name.startswith(PREFIX):

@@ -23,7 +23,7 @@ class ArmWindow(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     failed: int = 0
     failed_share: float | None = None
     failed_low: float | None = None
-    """By how much the share is at least above the champion's, with 95 %."""
+    """Lower bound, with 95 % confidence, of the share minus the champion's."""
     labels: int = 0
     loss: float | None = None
     difference: float | None = None

@@ -56,7 +56,7 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     reference_loss: float | None
     """Mean loss in the reference: log loss, or absolute error."""
     reference_loss_error: float
-    """By how much the limit of the loss is at least above it."""
+    """Minimum distance of the limit of the loss above ``reference_loss``."""
     shadow_log_loss: dict[str, float]
     labels_joined_total: int
     labels_orphaned_total: int

@@ -114,7 +114,7 @@ def _count_files(repository: Any, budget: _Budget) -> None:
 
 
 def _count_logged_models(repository: Any, budget: _Budget) -> None:
-    """Do the same for the repositories of the models that a run has logged: each has one of its own."""
+    """Count downloads from the repositories of logged models, too: each model has a separate one."""
     find = getattr(repository, "_get_logged_model_artifact_repo", None)
 
     def counted(*arguments: Any, **named: Any) -> Any:

@@ -4,8 +4,9 @@ An append reads to the end of the topic, writes, and reads to the end again. If 
 entry is not in the chain (`services.model_registry.ledger_chain`), and is written again after the others'.
 
 An entry is identified by request, kind and step. An append whose entry is in the chain already writes
-nothing. So whoever crashes between two entries repeats all of them, and each is there once. Write entries
-*before* the record that ends a request, such as ``RetrainingFinished``: otherwise nobody repeats them.
+nothing. So a process that crashes between two entries repeats all of them, and each is there once. Write
+entries *before* the record that ends a request, such as ``RetrainingFinished``: otherwise nobody repeats
+them.
 """
 
 import contextlib

@@ -6,7 +6,7 @@ the chain that is no longer the last one. Such an entry is not in the chain, and
 
 Every other record that does not continue the chain is a fault: a record that is no entry, an entry that does
 not have its own hash, and an entry that names an entry which the log does not have. The chain continues with
-the latter, so that a ledger with a fault can still be written, and shows its fault for ever.
+the latter: a ledger with a fault can still be written, and the fault remains visible.
 """
 
 import dataclasses

@@ -68,7 +68,7 @@ class ArmComparison:
 
 @dataclasses.dataclass(frozen=True)
 class FailureDifference:
-    """By how much the share of the requests that an arm did not answer is above the champion's."""
+    """Share of the requests that an arm did not answer, minus the champion's share."""
 
     requests: int
     champion_requests: int
@@ -80,14 +80,14 @@ class FailureDifference:
 
 @dataclasses.dataclass(frozen=True)
 class CallTimeRatio:
-    """How many times as long as the champion's calls an arm's take: the ratio of the geometric means."""
+    """Geometric mean duration of an arm's calls, divided by that of the champion's calls."""
 
     rows: int
     """Answered requests, each of which has waited for its call."""
     champion_rows: int
     ratio: float
     low: float | None
-    """As in `FailureDifference`."""
+    """Lower end of the interval, see `FailureDifference`."""
     high: float | None
 
 
@@ -110,7 +110,7 @@ def side_by_side(report: DriftReport) -> list[ArmComparison]:
 
 
 def difference(windows: Iterable[tuple[LossSums, LossSums | None]], champion: int) -> LossDifference | None:
-    """Return by how much an arm's mean loss is above the champion's; None without labels.
+    """Return an arm's mean loss minus the champion's; None without labels.
 
     Args:
         windows: Pairs by window: the arm's sums and the champion's, which are None where those of the arm are
@@ -123,7 +123,7 @@ def difference(windows: Iterable[tuple[LossSums, LossSums | None]], champion: in
 def failure_difference(
     windows: Iterable[tuple[RequestSums, RequestSums | None]],
 ) -> FailureDifference | None:
-    """Return by how much an arm's share of errors is above the champion's; None without requests.
+    """Return an arm's share of errors minus the champion's; None without requests.
 
     ``windows`` are as in `difference`: of a shadow, the champion's sums are None.
     """
@@ -135,7 +135,7 @@ def failure_difference(
 
 
 def call_time_ratio(windows: Iterable[tuple[RequestSums, RequestSums]]) -> CallTimeRatio | None:
-    """Return how many times as long as the champion's calls an arm's take; None without calls of both."""
+    """Return the ratio of the duration of an arm's calls to the champion's; None without calls of both."""
     found = _difference([(_calls(own), _calls(other)) for own, other in windows], 0, _MeanLoss)
     if found is None:
         return None
@@ -210,7 +210,7 @@ class _MeanLoss:
         squares = math.fsum(each.squares for each in windows)
         spread = max(squares - self.labels * self.mean * self.mean, 0.0)
         self.variance = spread / max(self.labels - 1, 1) / max(self.labels, 1)
-        """Of the mean of independent values."""
+        """Variance of the mean, if values are independent."""
 
 
 class _MeanShare(_MeanLoss):

@@ -217,7 +217,7 @@ class LabelJoin:
         return effect
 
     def evict(self, now_ms: int) -> None:
-        """Remove the predictions whose horizon ended before an event time, and labels that waited in vain."""
+        """Remove predictions whose horizon ended before an event time, and labels without a prediction."""
         self.totals.orphaned += self.waiting.give_up(now_ms)
         for entry in self.pending.take_before(now_ms - self.horizon_ms):
             self._expire(entry)

@@ -7,7 +7,7 @@ from streams import codec
 
 
 class LabelValues:
-    """Turns the values of one model's label topic into numbers; a value that stands for none is refused."""
+    """Turns the values of one model's label topic into numbers; a value without a number is refused."""
 
     def __init__(self, declaration: ModelDeclaration) -> None:
         """Read the classes and the bound of the positive class from the declaration."""

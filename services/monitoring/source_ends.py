@@ -1,7 +1,7 @@
 """How far the source offsets of predictions can be: none is at or after the end of its request partition.
 
-A forged prediction with such an offset would make the honest ones that follow repeats, if there are more of
-them than `streams.repeats.NEWEST_MAX`. The broker is asked once for `LEAD_MAX` predictions.
+More than `streams.repeats.NEWEST_MAX` forged predictions with such offsets would make the valid predictions
+after them count as repeats. One request to the broker serves `LEAD_MAX` predictions.
 """
 
 import sys
@@ -73,7 +73,7 @@ def of_topic(consumer: KafkaConsumer, topic: str) -> SourceEnds:
         place = TopicPartition(topic, partition)
         try:
             return int(consumer.end_offsets([place])[place])
-        except KafkaError as error:  # deleted meanwhile, for example: the predictions can still be read
+        except KafkaError as error:  # such as a topic that was just deleted: predictions can still be read
             _log.warning("requests.end_unknown", topic=topic, partition=partition, error=repr(error))
             return None
 

@@ -100,8 +100,8 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
     """The numbers of the training set, all seasons together; null if the reference does not have their
     mean."""
     compared: bool = True
-    """Whether the reference has values to compare with; it has none of a season that it does not contain.
-    Then only missing values are tested, and the effect is 0."""
+    """Whether the reference has values of the window's seasons to compare with. If not, only missing values
+    are tested, and the effect is 0."""
     drifted_in: list[str] = []
     """What drifted: ``distribution``, ``new categories``, ``missing``, ``out of range``, or ``rare``
     categories that became frequent; empty: nothing did."""
@@ -110,7 +110,8 @@ class FeatureDrift(msgspec.Struct, kw_only=True, frozen=True):
 class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Confidence of a classifier, the probability of its predicted class, compared with the reference.
 
-    That of a binary model is ``max(score, 1 - score)``. All figures follow from the bins of the scores.
+    The confidence of a binary model is ``max(score, 1 - score)``. All figures follow from the bins of the
+    scores.
     """
 
     mean: float
@@ -119,7 +120,7 @@ class ConfidenceDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Kolmogorov-Smirnov distance, 0 to 1."""
     p_value: float
     low_share: float | None = None
-    """Share of predictions with a confidence below 0.6; null in older records, as the next one."""
+    """Share of predictions with a confidence below 0.6; this field and the next are null in older records."""
     reference_low_share: float | None = None
 
 
@@ -160,7 +161,7 @@ class SegmentDrift(msgspec.Struct, kw_only=True, frozen=True):
     """Population stability index of the champion's scores in the segment, compared with all scores of the
     reference; null without scores."""
     loss: float | None = None
-    """Realised mean loss over those labels, see `Outcome.loss`."""
+    """Realised mean loss over these labels, see `Outcome.loss`."""
 
 
 class FeatureQuality(msgspec.Struct, kw_only=True, frozen=True):
@@ -198,7 +199,7 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     predictions: Int64
     labels: Int64
     """Labels of the champion's predictions that became known within the window, whatever the time of the
-    request. Those of other arms are in ``arms``."""
+    request. Labels of other arms' predictions are in ``arms``."""
     features: list[FeatureDrift] = []
     """Empty without a reference or predictions, see ``has_reference``."""
     score_psi: float | None = None
@@ -218,10 +219,10 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     labels_orphaned_total: Int64 = 0
     """Labels without a prediction."""
     labels_duplicate_total: Int64 = 0
-    """Further labels of a prediction that changed nothing: of the same value, or dated before the one that
-    counts."""
+    """Further labels of a prediction that changed nothing: with the same value, or dated before the label
+    that counts."""
     labels_corrected_total: Int64 = 0
-    """Further labels that replaced the value of the label."""
+    """Further labels that replaced the value of an earlier label."""
     predictions_asked_again_total: Int64 = 0
     """Predictions whose id was asked before, within the label horizon: labels belong to the first one."""
     predictions_unlabelled_total: Int64 = 0
@@ -258,5 +259,5 @@ class DriftReport(msgspec.Struct, kw_only=True, frozen=True, tag="drift_report")
     """Mean loss of the champion in its reference: log loss, or absolute error of a regression. Null without a
     reference or its labels, and in reports of older versions."""
     reference_loss_error: float = 0.0
-    """Upper end of the 95 % interval of that mean minus the mean: the limit of the loss is at least so far
-    above it."""
+    """Upper end of the 95 % interval of ``reference_loss`` minus ``reference_loss``: the limit of the loss is
+    above it by at least this."""

@@ -7,7 +7,7 @@ import msgspec
 from streams.records.field_types import Int64, TimeMs
 
 ModelName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
-"""As in model.yaml: the archive has a folder for each model."""
+"""The name in model.yaml; the archive has a folder for each model."""
 
 
 class LedgerEntry(msgspec.Struct, kw_only=True, frozen=True):
@@ -22,7 +22,7 @@ class LedgerEntry(msgspec.Struct, kw_only=True, frozen=True):
     number: Int64
     """Position in the chain; the first entry has 1."""
     kind: str
-    """Such as ``trigger``, ``gate`` or ``approval``. Newer versions of Driftline may write other kinds."""
+    """Kind of entry, such as ``trigger``, ``gate`` or ``approval``. Newer versions may write other kinds."""
     model: ModelName
     version: Int64 = 0
     """0: the entry concerns no version."""

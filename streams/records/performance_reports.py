@@ -64,7 +64,8 @@ class CostAccount(msgspec.Struct, kw_only=True, frozen=True):
     reference: float | None
     """Mean cost of a prediction on the data held out in the champion's training; null if it is unknown."""
     before: float | None
-    """Mean cost of a prediction of the previous champion, over its mature windows: about other requests."""
+    """Mean cost of a prediction of the previous champion, over its mature windows; these had other
+    requests."""
     cumulative_labels: Int64
     cumulative: float
     compared_labels: Int64
@@ -107,7 +108,7 @@ class PerformanceReport(msgspec.Struct, kw_only=True, frozen=True, tag="performa
     corrections: Int64 = 0
     """How often a label among ``labels`` was replaced by a later one; its last value is counted."""
     estimate_outside: float | None = None
-    """Share of the scores outside those with known results: their estimates may be far off."""
+    """Share of the scores in ranges without known results; estimates there may be far off."""
     threshold: float | None = None
     """Binary: the declared threshold, for which precision, recall and F1 are among the figures."""
     thresholds: list[float] = []

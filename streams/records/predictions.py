@@ -33,7 +33,7 @@ class Prediction(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     features: list[FeatureValue]
     """The features as served to the model, in the order of the names of ``feature_set``."""
     features_lag_ms: Int64 | None
-    """How far the slowest feature view's watermark was below ``event_time_ms``; 0 if it was not."""
+    """How far the slowest feature view's watermark was below ``event_time_ms``; 0 if it was not below."""
     score: float | None
     """Probability of the positive class (binary) or of the predicted class (multiclass), or the regressed
     value; null when ``version`` is 0."""
@@ -82,7 +82,7 @@ class Label(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 class Outcome(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     """A prediction joined with its label, or with a later label that corrects it.
 
-    Repeats: as for `Prediction`, by the offset of the label.
+    Repeats are recognised as for `Prediction`, by the offset of the label.
     """
 
     prediction_id: str

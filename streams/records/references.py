@@ -36,7 +36,8 @@ class FeatureReference(msgspec.Struct, kw_only=True, frozen=True):
     """Counts by season (see `services.monitoring.seasons`), the missing values last."""
     segments: dict[str, list[Int64]] = {}
     """Counts by declared segment (``origin=EWR``), the missing values last. Empty for the feature whose
-    values are the segments, and for features with a season, which change with it in each segment, too."""
+    values are the segments, and for features with a season, because they change with the season
+    everywhere."""
     design_effect: float = 1.0
     """Variance of the mean over a block of time, divided by that of independent values."""
     indicators: dict[str, IndicatorReference] = {}
@@ -69,8 +70,8 @@ class PairReference(msgspec.Struct, kw_only=True, frozen=True):
 class Reference(msgspec.Struct, kw_only=True, frozen=True):
     """Known rows of a version in numbers, with which drift compares later windows.
 
-    They are of its training set, of the file given at its registration, or of the first labels of a model
-    that learns online.
+    The rows are those of its training set, of the file given at its registration, or of the first labels of a
+    model that learns online.
     """
 
     version: Int64
@@ -87,8 +88,8 @@ class Reference(msgspec.Struct, kw_only=True, frozen=True):
     measures: dict[str, float] = {}
     """All measures on that window; see `services.monitoring.model_metrics`."""
     measure_errors: dict[str, float] = {}
-    """Standard errors of those means, with the design effect of each measure; empty in references of older
-    versions, whose means count as exact."""
+    """Standard errors of the means in ``measures``, with the design effect of each measure; empty in
+    references of older versions, whose means count as exact."""
     score_sums: dict[str, list[float]] = {}
     """Results of that window by bin of the score: ``labels``, ``positives``, and the sum of each measure."""
     error_max: float | None = None

@@ -72,7 +72,7 @@ class CalibrationGate(Strict):
     """How far predicted probabilities may be from the shares that came true."""
 
     error_max: float = Field(0.05, gt=0, le=1)
-    """Maximum expected calibration error, beyond what chance gives for so many days."""
+    """Maximum expected calibration error, beyond the error that chance gives for this number of days."""
 
 
 class LatencyGate(Strict):

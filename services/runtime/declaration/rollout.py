@@ -124,8 +124,8 @@ class Rollout(Strict):
     """Maximum probability that a version which is not worse is rolled back, over all steps and guardrails;
     also the maximum probability that a version outside of a margin passes a step that asks for it."""
     when_inconclusive: Literal["end", "continue", "pass"] = "end"
-    """After the maximum time of a step: the champion gets everything back; or the step goes on until a person
-    ends it; or the next step begins."""
+    """What follows the maximum time of a step. ``end``: the champion gets everything back; ``continue``: the
+    step goes on until a person ends it; ``pass``: the next step begins."""
     label_hours: float | None = Field(None, gt=0, le=HOURS_MAX)
     """Event time after a request at which its label counts; default: ``label.horizon_hours``. Requests
     without a label by then count as unlabelled."""
