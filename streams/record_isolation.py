@@ -50,7 +50,7 @@ class FailedAttempt(Generic[W]):
     count: int
     """Failures since something was done, including this one."""
     since_seconds: float
-    """The time of the first of them, by the clock."""
+    """The time of the first attempt, by the clock."""
     pause_seconds: float
     """Time until the same records are attempted again; 0 if they are divided or isolated instead."""
     is_stuck: bool = False

@@ -53,7 +53,7 @@ class LoadedVersions:
         return self._failures.error(number)
 
     def errors(self, numbers: Collection[int]) -> list[VersionNotLoadedError]:
-        """Return the errors of those of these versions that have failed, in their order."""
+        """Return the errors of these versions that have failed, in the order of the versions."""
         return [error for number in sorted(numbers) if (error := self._failures.error(number))]
 
     async def get(self, number: int) -> LoadedVersion:

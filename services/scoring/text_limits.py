@@ -13,7 +13,7 @@ BYTES_PER_CHARACTER = 6
 BYTES_PER_NUMBER = 26
 """Maximum bytes of a number in JSON: a double with sign, exponent and comma."""
 PROBABILITIES_OF_CLASS = 5
-"""Probabilities of a class in a record for which there is room: the answer's, and those of four shadows."""
+"""Probabilities of one class for which a record has room: those of the answer and of four shadows."""
 OTHER_BYTES = 16 << 10
 """Room for all of a record but its features: the id, as key and in the value, names, shadow scores."""
 
