@@ -239,7 +239,9 @@ class Evaluator:
         return self._references.lineage(version)
 
     def _is_champions(self, version: int, arm: str) -> bool:
-        return version > 0 and self._lineage(version, arm) == self._lineage(self.champion)
+        if version == self.champion:  # nearly always: spares the look at lineages
+            return version > 0 and (arm == CHAMPION or not self._learns)
+        return version > 0 and self._learns and self._lineage(version, arm) == self._lineage(self.champion)
 
     def _new_losses(self, window_start_ms: int, state: LossAlarmsState | None = None) -> LossAlarms:
         reference = self._references.get(self.champion)
