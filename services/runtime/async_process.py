@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import signal
 import sys
-import time
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -50,24 +50,36 @@ def run(*during: Context, failure: Failure = lambda: None) -> None:
         raise SystemExit(1)
 
 
-def run_again(make_and_run: Callable[[], None]) -> None:
+def run_again(make_and_run: Callable[[], None], stopping: threading.Event | None = None) -> None:
     """Make a process and `run` it, and again from the beginning while a server is away at its start.
+
+    SIGINT and SIGTERM set ``stopping`` in the pause between two starts, and this process ends.
 
     After any other error this process ends within bounds: without them, Python would wait for the child
     processes that were started, perhaps without end, and nobody would start this one again.
     """
+    stopping = stopping or threading.Event()
     for starts in itertools.count(1):
         try:
             make_and_run()
         except StartOutageError as outage:
             pause_seconds = back_off.pause_seconds(starts, START_PAUSE_SECONDS_MIN, START_PAUSE_SECONDS_MAX)
             log.warning("process.outage", error=repr(outage.__cause__), pause_seconds=pause_seconds)
-            time.sleep(pause_seconds)
+            _set_on_signals(stopping)
+            if stopping.wait(pause_seconds):
+                exit_within_bounds(0)
+                return
         except BaseException:
             exit_within_bounds(1)
             raise
         else:
             return
+
+
+def _set_on_signals(stopping: threading.Event) -> None:
+    """Replace the handlers of the event loop, which outlive it without effect."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
 
 
 async def _run(during: Sequence[Context], failure: Failure) -> bool:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-import time
+import signal
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -95,24 +96,47 @@ def bounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return codes
 
 
+class Pauses(threading.Event):
+    """Takes no time; a signal comes in the pause with a certain number."""
+
+    def __init__(self, signal_at: int | None = None) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self._signal_at = signal_at
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.seconds.append(timeout)
+        if len(self.seconds) == self._signal_at:
+            signal.raise_signal(signal.SIGTERM)
+        return self.is_set()
+
+
 @pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch, bounded: list[int]) -> list[float]:
-    pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    return pauses
+def pauses(bounded: list[int]) -> Pauses:
+    return Pauses()
 
 
-def test_a_process_begins_again_while_a_server_is_away_at_its_start(no_pause: list[float]) -> None:
+def test_a_process_begins_again_while_a_server_is_away_at_its_start(pauses: Pauses) -> None:
     """What it has entered is left each time. Once it runs, it ends as ever."""
     process = Starts(ConnectionRefusedError("away"), *[TimeoutError("away")] * 5)
     with pytest.raises(SystemExit):
-        async_process.run_again(process.run)
+        async_process.run_again(process.run, pauses)
     assert process.left == 7
-    assert no_pause == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert pauses.seconds == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_a_signal_between_two_starts_ends_the_process(bounded: list[int]) -> None:
+    """The event loop is closed then; its handler of the signal would lose it."""
+    pauses = Pauses(signal_at=2)
+    process = Starts(*[ConnectionRefusedError("away")] * 3)
+    async_process.run_again(process.run, pauses)
+    assert pauses.seconds == [0.5, 1.0]
+    assert bounded == [0]
 
 
 def test_a_running_process_that_has_to_start_again_has_no_time_limit(
-    no_pause: list[float], bounded: list[int]
+    pauses: Pauses, bounded: list[int]
 ) -> None:
     reasons = iter([StartOutageError("the topic was recreated")])
 
@@ -122,18 +146,16 @@ def test_a_running_process_that_has_to_start_again_has_no_time_limit(
         return "over"
 
     with pytest.raises(SystemExit):
-        async_process.run_again(lambda: async_process.run(failure=failure))
-    assert no_pause == [0.5]
+        async_process.run_again(lambda: async_process.run(failure=failure), pauses)
+    assert pauses.seconds == [0.5]
     assert bounded == [1, 1], "both limits are of the failure at the end"
 
 
-def test_a_process_whose_start_has_a_defect_ends_within_bounds(
-    no_pause: list[float], bounded: list[int]
-) -> None:
+def test_a_process_whose_start_has_a_defect_ends_within_bounds(pauses: Pauses, bounded: list[int]) -> None:
     process = Starts(ZeroDivisionError("broken"))
     with pytest.raises(ZeroDivisionError):
-        async_process.run_again(process.run)
-    assert no_pause == []
+        async_process.run_again(process.run, pauses)
+    assert pauses.seconds == []
     assert set(bounded) == {1}
 
 
