@@ -26,6 +26,8 @@ PARTITION = TopicPartition(topics.LEDGER.name, 0)
 ATTEMPTS_MAX = 200
 """Maximum attempts to write an entry. Each one that fails is an entry of another writer."""
 NOBODY = ("", "nobody")
+UNKNOWN = "unknown"
+"""The actor of an act that is recorded later than it happened, by somebody else."""
 
 Send = Callable[[bytes, bytes], None]
 """Writes key and value to `PARTITION`; returns when all in-sync replicas have acknowledged."""

@@ -31,6 +31,15 @@ def is_champion(arm: Arm) -> bool:
     return arm.name == CHAMPION and not arm.shadow and not arm.segment
 
 
+def champion_version(arms: Sequence[Arm], at_ms: int | None = None) -> int | None:
+    """Return the version of the champion at an event time, or the last one listed; None without one."""
+    champions = [
+        arm for arm in arms if is_champion(arm) and (at_ms is None or arm.effective_from_ms <= at_ms)
+    ]
+    latest = max(reversed(champions), key=lambda arm: arm.effective_from_ms, default=None)
+    return None if latest is None else latest.version
+
+
 class Bucketing:
     """Maps the keys of one model to buckets, independently of other models."""
 

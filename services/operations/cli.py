@@ -91,6 +91,32 @@ COMMANDS = (
         "services.operations.models.versions_command:register",
         "Register a model that was trained elsewhere as a signed version.",
     ),
+    ("ledger", "services.operations.governance.ledger_command:show", "Show who or what decided what."),
+    (
+        "ledger list",
+        "services.operations.governance.ledger_command:show",
+        "Show the entries of the ledger, with filters.",
+    ),
+    (
+        "ledger verify",
+        "services.operations.governance.ledger_command:verify",
+        "Check that no entry of the ledger was changed.",
+    ),
+    (
+        "approve",
+        "services.operations.governance.approvals_command:approve",
+        "Approve a version of a model, with a reason.",
+    ),
+    (
+        "reject",
+        "services.operations.governance.approvals_command:reject",
+        "Reject a version of a model, with a reason.",
+    ),
+    (
+        "review",
+        "services.operations.governance.approvals_command:review",
+        "Record that a person has reviewed a model.",
+    ),
     (
         "dead-letters",
         "services.operations.dead_letters.command:show",

@@ -47,6 +47,24 @@ def instant_ms(text: str) -> int:
     return codec.epoch_ms(moment)
 
 
+def day(time_ms: int) -> str:
+    """Write the day of a time in UTC.
+
+    >>> day(86_400_000)
+    '1970-01-02'
+    """
+    return (codec.EPOCH + time_ms * codec.MILLISECOND).strftime("%Y-%m-%d")
+
+
+def minute(time_ms: int) -> str:
+    """Write a time in UTC without its seconds.
+
+    >>> minute(60_000)
+    '1970-01-01 00:01 UTC'
+    """
+    return (codec.EPOCH + time_ms * codec.MILLISECOND).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def _moment(text: str) -> dt.datetime | None:
     try:
         return dt.datetime.fromisoformat(text)

@@ -1,13 +1,15 @@
 """``driftline models list``, ``champion``, ``share``, ``shadow`` and ``end``."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.model_registry import models_topic
-from services.model_registry.models_topic import OvertakenError
+from services.model_registry import approvals, ledger, ledger_drafts, models_topic
+from services.model_registry.ledger import Ledger, LedgerError
+from services.model_registry.models_topic import ModelsTopic, OvertakenError
 from services.model_registry.traffic_split import ShareError
 from services.operations.models import arm_changes, champion_reference
 from services.operations.models.arm_changes import ChangeError
@@ -54,6 +56,7 @@ def share(
     share: str,
     segment: Annotated[list[str] | None, Parameter(negative="")] = None,
     since: From = None,
+    by: str | None = None,
     dry_run: DryRun = False,
 ) -> None:
     """Set the share of the keys that a challenger scores; the champion gives it, or gets it back.
@@ -65,6 +68,7 @@ def share(
         share: Share in units of 1/10,000, such as 500, or in percent, such as 5%.
         segment: Only requests with one of these values, such as carrier=UA,AA; repeat it for further fields.
         since: Only requests of this event time or later, in RFC 3339; default: now.
+        by: Person who acts, for the ledger; default: the user of this machine.
         dry_run: Show the resulting arms, but write nothing.
     """
 
@@ -79,16 +83,20 @@ def share(
             segment=arm_changes.parse_segment(declaration, segment or ()) if declaration else {},
         )
 
-    _change(name, changed, f"{arm} gets {share}", version=version, since=since, dry_run=dry_run)
+    act = _Act(name, f"{arm} gets {share}", version, since, by, dry_run, answers=True)
+    _change(act, changed)
 
 
-def champion(name: str, *, version: int, since: From = None, dry_run: DryRun = False) -> None:
+def champion(
+    name: str, *, version: int, since: From = None, by: str | None = None, dry_run: DryRun = False
+) -> None:
     """Make a version the champion: it scores all requests that no challenger scores.
 
     Args:
         name: Model.
         version: Version of the new champion.
         since: Only requests of this event time or later, in RFC 3339; default: now; first champion: all.
+        by: Person who acts, for the ledger; default: the user of this machine.
         dry_run: Show the resulting arms, but write nothing.
     """
 
@@ -96,7 +104,7 @@ def champion(name: str, *, version: int, since: From = None, dry_run: DryRun = F
         return arm_changes.with_champion(arms, version, from_ms=from_ms, now_ms=now_ms)
 
     reason = f"version {version} is the champion"
-    _change(name, changed, reason, version=version, since=since, dry_run=dry_run, is_champion=True)
+    _change(_Act(name, reason, version, since, by, dry_run, is_champion=True, answers=True), changed)
 
 
 def shadow(
@@ -105,6 +113,7 @@ def shadow(
     *,
     version: int | None = None,
     remove: Annotated[bool, Parameter(negative="")] = False,
+    by: str | None = None,
     dry_run: DryRun = False,
 ) -> None:
     """Add a shadow, which scores all requests while callers get the other arms' predictions; or remove it.
@@ -114,6 +123,7 @@ def shadow(
         arm: Shadow.
         version: Version that the shadow scores with.
         remove: Remove the shadow.
+        by: Person who acts, for the ledger; default: the user of this machine.
         dry_run: Show the resulting arms, but write nothing.
     """
     if (version is None) != remove:
@@ -125,63 +135,103 @@ def shadow(
         return arm_changes.with_shadow(arms, arm, version, now_ms=now_ms)
 
     reason = f"shadow {arm} removed" if remove else f"shadow {arm} added"
-    _change(name, changed, reason, version=version, since=None, dry_run=dry_run)
+    _change(_Act(name, reason, version, None, by, dry_run), changed)
 
 
-def end(name: str, arm: str, *, since: From = None, dry_run: DryRun = False) -> None:
+def end(name: str, arm: str, *, since: From = None, by: str | None = None, dry_run: DryRun = False) -> None:
     """End a challenger: the champion gets back its share, in every segment.
 
     Args:
         name: Model.
         arm: Challenger.
         since: Event time of the end, in RFC 3339; default: now.
+        by: Person who acts, for the ledger; default: the user of this machine.
         dry_run: Show the resulting arms, but write nothing.
     """
 
     def changed(arms: Sequence[Arm], from_ms: int | None, now_ms: int) -> list[Arm]:
         return arm_changes.without_arm(arms, arm, from_ms=now_ms if from_ms is None else from_ms)
 
-    _change(name, changed, f"{arm} ends", version=None, since=since, dry_run=dry_run)
+    _change(_Act(name, f"{arm} ends", None, since, by, dry_run), changed)
 
 
-def _change(
-    name: str,
-    changed: ChangeArms,
-    reason: str,
-    *,
-    version: int | None,
-    since: str | None,
-    dry_run: bool,
-    is_champion: bool = False,
-) -> None:
-    """Read the arms, change them, write them; with a new champion its reference as well."""
+@dataclasses.dataclass(frozen=True)
+class _Act:
+    """What an operator asks for, and who it is."""
+
+    name: str
+    reason: str
+    version: int | None
+    since: str | None
+    by: str | None
+    dry_run: bool
+    is_champion: bool = False
+    answers: bool = False
+    """Whether the version will answer requests, which may need an approval."""
+
+
+def _change(act: _Act, changed: ChangeArms) -> None:
+    """Read the arms, change them, write them; with a new champion its reference as well.
+
+    The ledger is opened first: without it nothing is changed. Its entry is written last. If the command ends
+    before that, the next one, or the process that changes arms next, writes the entry.
+    """
     settings, at_ms = Settings(), times.now_ms()
+    name, version = act.name, act.version
     with _errors_reported():
+        actor = ledger.operator(act.by)
         if version is not None:
             check_version(settings, name, version)
-        known = champion_reference.of_version(settings, name, version) if version and is_champion else None
-        with models_topic.opened(settings) as models:
+        known = (
+            champion_reference.of_version(settings, name, version) if version and act.is_champion else None
+        )
+        with ledger.opened(settings) as entries, models_topic.opened(settings) as models:
+            if act.answers and version is not None:
+                _check_approval(settings, entries, name, version)
             latest = models.latest.get(name)
-            from_ms = None if since is None else arm_changes.parse_time_ms(since)
+            from_ms = None if act.since is None else arm_changes.parse_time_ms(act.since)
             record = arm_changes.make_change(
                 name,
                 latest,
                 changed(latest.arms if latest else (), from_ms, at_ms),
-                reason=f"by hand: {reason}",
+                reason=f"by hand: {act.reason}",
                 from_ms=at_ms if from_ms is None else from_ms,
                 now_ms=at_ms,
             )
-            if not dry_run:
+            if not act.dry_run:
+                _record_missing(entries, models)
                 models.publish([champion_reference.with_reference(settings, record, known)])
-        _print_arms(f"{name}: {'would be' if dry_run else 'ok '}", record.arms)
-        if version and is_champion and known is None and not champion_reference.is_known(record, version):
+                entries.append(ledger_drafts.of_change(record, actor=actor, at_ms=at_ms))
+        _print_arms(f"{name}: {'would be' if act.dry_run else 'ok '}", record.arms)
+        if version and act.is_champion and known is None and not champion_reference.is_known(record, version):
             say(NO_REFERENCE)
+
+
+def _check_approval(settings: Settings, entries: Ledger, name: str, version: int) -> None:
+    """Raise `ChangeError` if the version was rejected, or its model requires an approval that it lacks."""
+    path = settings.models / name / FILE
+    if path.is_file() and (
+        reason := approvals.refusal(entries.entries, declaration_file.load(path), version)
+    ):
+        raise ChangeError(reason)
+
+
+def _record_missing(entries: Ledger, models: ModelsTopic) -> None:
+    """Write the entries of changes whose writer ended before it wrote them."""
+    for change in ledger_drafts.unrecorded(entries.entries, models.latest):
+        entries.append(ledger_drafts.of_change(change, actor=ledger.UNKNOWN, at_ms=times.now_ms()))
 
 
 def _errors_reported() -> contextlib.AbstractContextManager[None]:
     """End the command with a message for the operator and exit code 1 when it fails."""
     return failing_on(
-        "driftline models", ChangeError, DeclarationError, MissingTopicError, OvertakenError, ShareError
+        "driftline models",
+        ChangeError,
+        DeclarationError,
+        LedgerError,
+        MissingTopicError,
+        OvertakenError,
+        ShareError,
     )
 
 

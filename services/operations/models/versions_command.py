@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from services.feature_store.plan import PlanError
 from services.model_registry import (
+    ledger,
+    ledger_drafts,
     loading,
     mlflow_client,
     model_import,
@@ -19,17 +21,30 @@ from services.model_registry import (
 )
 from services.model_registry.contract import ContractError
 from services.model_registry.golden_batch import GoldenError
+from services.model_registry.ledger import LedgerError
 from services.model_registry.mlflow_client import RegistryError
 from services.model_registry.reference_rows import ReferenceFileError, ReferenceRows
 from services.model_registry.signing import SigningError
-from services.runtime.command_output import fail, ok, say
+from services.runtime import times
+from services.runtime.command_output import fail, failing_on, ok, say
 from services.runtime.declaration import DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all
+from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.settings import Settings
 
 NO_REFERENCE = (
     "no reference: drift of features, scores, segments and relations is not watched for this version; "
     "register it with --reference to watch it"
+)
+
+_ERRORS = (
+    ContractError,
+    GoldenError,
+    model_inputs.InputsError,
+    PlanError,
+    ReferenceFileError,
+    RegistryError,
+    SigningError,
 )
 
 
@@ -63,6 +78,7 @@ def register(
     rows: Path | None = None,
     reference: Path | None = None,
     allow_pickle: Annotated[bool, Parameter(negative="")] = False,
+    by: str | None = None,
 ) -> None:
     """Verify a model that was trained elsewhere, sign it, and register it as a version.
 
@@ -79,31 +95,33 @@ def register(
             model.yaml. The version scores them itself. Give consecutive rows that it was not trained on.
         allow_pickle: Read a pickle, which runs its code on this machine. The version is saved without a
             pickle, unless it is a pyfunc model of a trusted team.
+        by: Person who registers it, for the ledger; default: the user of this machine.
     """
     settings, declarations = _installation()
     if name not in declarations:
         fail(f"there is no model {name!r}; declared models: {', '.join(declarations)}")
     known: ReferenceRows | None = None
-    try:
-        with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
-            folder = Path(work) / registration.FOLDER
-            given = model_inputs.of_model(settings, declarations[name])
-            if reference is not None:
-                known = reference_rows.read(reference, declarations[name], given)
-            make = None if known is None else known.make
-            source = model_import.ImportSource(settings, model_uri, rows, make, allow_pickle=allow_pickle)
-            tags = model_import.seal(source, declarations[name], given, folder)
-            version = registration.register(settings, name, folder, tags)
-    except (
-        ContractError,
-        GoldenError,
-        model_inputs.InputsError,
-        PlanError,
-        ReferenceFileError,
-        RegistryError,
-        SigningError,
-    ) as error:
-        fail(f"{name} was not registered: {error}")
+    with (
+        failing_on("driftline models register", LedgerError, MissingTopicError),
+        ledger.opened(settings) as entries,  # first: without it nothing is registered
+    ):
+        actor = ledger.operator(by)
+        try:
+            with tempfile.TemporaryDirectory(prefix="driftline-register-") as work:
+                folder = Path(work) / registration.FOLDER
+                given = model_inputs.of_model(settings, declarations[name])
+                if reference is not None:
+                    known = reference_rows.read(reference, declarations[name], given)
+                make = None if known is None else known.make
+                source = model_import.ImportSource(settings, model_uri, rows, make, allow_pickle=allow_pickle)
+                tags = model_import.seal(source, declarations[name], given, folder)
+                version = registration.register(settings, name, folder, tags)
+        except _ERRORS as error:
+            fail(f"{name} was not registered: {error}")
+        evidence = {"source": model_uri, "reference": known is not None, **tags}
+        entries.append(
+            ledger_drafts.of_registration(name, version, evidence, actor=actor, at_ms=times.now_ms())
+        )
     ok(f"registered {name} version {version}")
     say(NO_REFERENCE if known is None else f"reference: {known.summary()}")
 

@@ -17,6 +17,7 @@ from services.runtime.declaration.gates import (
     MeasureLimit,
     SegmentGate,
 )
+from services.runtime.declaration.governance import Governance
 from services.runtime.declaration.learning import (
     INTERVALS_AHEAD_MAX,
     REFERENCE_ROWS_MIN,
@@ -75,6 +76,7 @@ __all__ = [
     "FairnessGate",
     "Features",
     "Gates",
+    "Governance",
     "Guardrails",
     "LabelTopic",
     "LatencyGate",

@@ -10,6 +10,7 @@ from services.runtime.declaration.application_topics import LabelTopic, RequestT
 from services.runtime.declaration.business import Business
 from services.runtime.declaration.features import Features
 from services.runtime.declaration.gates import Gates
+from services.runtime.declaration.governance import Governance
 from services.runtime.declaration.learning import Learning
 from services.runtime.declaration.limits import Limits
 from services.runtime.declaration.monitoring import Monitoring
@@ -54,6 +55,7 @@ class ModelDeclaration(Strict):
     learning: Learning | None = None
     """None: the model does not learn online."""
     rollout: Rollout = Rollout()
+    governance: Governance = Governance()
     limits: Limits = Limits()
     alerts: Alerts = Alerts()
     slo: Slo = Slo()

@@ -1,0 +1,135 @@
+"""What the ledger says about registrations, changes of arms and retrainings. Pure."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from services.model_registry import traffic_split
+from services.model_registry.ledger_chain import EntryDraft
+from streams.records import LedgerEntry, ModelChanged, RetrainingFinished, RetrainingRequested
+
+REGISTERED, ARMS_CHANGED = "registered", "arms_changed"
+TRIGGER, DATA_SET, GATE, PROMOTION, RESULT = "trigger", "data_set", "gate", "promotion", "retraining_finished"
+ROLLOUT_STEP, ROLLBACK, CARD, ERASURE = "rollout_step", "rollback", "card", "erasure"
+RETRAINING = "retraining"
+"""The actor of what the process decides."""
+
+
+def of_registration(
+    model: str, version: int, evidence: Mapping[str, Any], *, actor: str, at_ms: int
+) -> EntryDraft:
+    """Return the entry of a version that was registered; a version is registered once."""
+    return EntryDraft(
+        kind=REGISTERED,
+        model=model,
+        version=version,
+        evidence=dict(evidence),
+        actor=actor,
+        at_ms=at_ms,
+        request_id=f"{model}/{version}",
+    )
+
+
+def of_change(change: ModelChanged, *, actor: str, at_ms: int) -> EntryDraft:
+    """Return the entry of a change of arms. Whoever writes it about this change writes the same entry."""
+    champion = traffic_split.champion_version(change.arms)
+    return EntryDraft(
+        kind=ARMS_CHANGED,
+        model=change.model,
+        version=champion or 0,
+        evidence={
+            "reason": change.reason,
+            "request_id": change.request_id,
+            "arms": [_arm(arm) for arm in msgspec.to_builtins(change.arms)],
+        },
+        actor=actor,
+        at_ms=at_ms,
+        event_time_ms=change.changed_at_ms,
+        request_id=f"arms-{digest_of(change)}",
+    )
+
+
+def digest_of(change: ModelChanged) -> str:
+    """Return the identity of a change: its arms and why they changed, without the reference."""
+    parts = (change.model, change.arms, change.changed_at_ms, change.reason, change.request_id)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:24]
+
+
+def unrecorded(entries: Sequence[LedgerEntry], latest: Mapping[str, ModelChanged]) -> list[ModelChanged]:
+    """Return the latest changes of arms that the ledger lacks: their writer crashed, or was another program.
+
+    Models that learn online are left out: their arms change with each interval.
+    """
+    known = {entry.request_id for entry in entries if entry.kind == ARMS_CHANGED}
+    return [
+        change
+        for _, change in sorted(latest.items())
+        if change.learned is None and f"arms-{digest_of(change)}" not in known
+    ]
+
+
+def of_request(request: RetrainingRequested, *, at_ms: int) -> EntryDraft:
+    """Return the entry of the reason for a retraining."""
+    return EntryDraft(
+        kind=TRIGGER,
+        model=request.model,
+        evidence={
+            "trigger": request.trigger,
+            "reason": request.reason,
+            "basis": request.basis,
+            "since_ms": request.since_ms,
+            "alarms": request.evidence,
+        },
+        actor=RETRAINING,
+        at_ms=at_ms,
+        event_time_ms=request.requested_at_ms,
+        request_id=request.request_id,
+    )
+
+
+def of_result(
+    finished: RetrainingFinished,
+    *,
+    at_ms: int,
+    data_set: Mapping[str, Any] | None = None,
+    gates: Sequence[Any] = (),
+) -> list[EntryDraft]:
+    """Return the entries of a retraining that ends, in their order.
+
+    Args:
+        finished: The result.
+        at_ms: Wall time.
+        data_set: What the candidate was trained on: digest, rows, times. None: no data set was made.
+        gates: Results of the gates, each with ``name``, ``outcome``, ``text`` and ``numbers``.
+    """
+
+    def draft(kind: str, evidence: Mapping[str, Any], step: str = "") -> EntryDraft:
+        return EntryDraft(
+            kind=kind,
+            model=finished.model,
+            version=finished.version,
+            evidence=dict(evidence),
+            actor=RETRAINING,
+            at_ms=at_ms,
+            event_time_ms=finished.requested_at_ms,
+            request_id=finished.request_id,
+            step=step,
+        )
+
+    drafts = [] if data_set is None else [draft(DATA_SET, data_set)]
+    for gate in gates:
+        found = msgspec.to_builtins(gate)
+        drafts.append(draft(GATE, found, str(found["name"])))
+    result = {
+        name: getattr(finished, name)
+        for name in ("result", "reasons", "metrics", "rows", "run_id", "trigger", "duration_seconds")
+    }
+    return [*drafts, draft(PROMOTION if finished.result == "promoted" else RESULT, result)]
+
+
+def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is not the default of an arm; its buckets follow from the shares."""
+    kept = {name: value for name, value in arm.items() if value and name != "buckets"}
+    return {"weight": 0, **kept}

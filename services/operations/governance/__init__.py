@@ -1,0 +1,1 @@
+"""Commands that show and record who decided what about the models."""
