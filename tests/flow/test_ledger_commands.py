@@ -157,4 +157,4 @@ def archived(local: Settings, model: str) -> int | None:
     path = inference_log.path(local, inference_log.LEDGER)
     if not DeltaTable.is_deltatable(path):
         return None
-    return DeltaTable(path).to_pyarrow_table(filters=[("model", "=", model)]).num_rows
+    return int(DeltaTable(path).to_pyarrow_table(filters=[("model", "=", model)]).num_rows)
