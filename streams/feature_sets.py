@@ -111,6 +111,10 @@ class FeatureSets:
         """
         return self._names.get(digest) if digest else next(iter(self._names.values()), None)
 
+    def definitions(self, digest: str) -> Mapping[str, str]:
+        """Return the digests of the definitions of a digest's features, as far as they are known, by name."""
+        return self._definitions.get(digest, {})
+
     def holds_numbers(self, digest: str, name: str) -> bool:
         """Tell whether a feature is known to hold numbers in the rows of a digest."""
         return digest in self._text and name not in self._text[digest]

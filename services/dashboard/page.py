@@ -15,6 +15,8 @@
 ``GET /reports/{model}/{window}``
     The report of one window as a separate page, read from the drift topic. The window is ``latest``, an
     event time inside it in milliseconds, or a day such as 2013-07-03.
+``GET /models/{model}/versions/{version}/card``
+    The stored card of a version as a separate page; with ``?format=markdown`` as Markdown.
 ``GET /events``
     Server-sent events: first ``snapshot`` (that document), then ``delta`` (``cursor``, and ``models`` with
     only the changes; an item replaces the one with the same id) at most four times per second, and
@@ -37,6 +39,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.dashboard import card_page
 from services.dashboard.page_feed import PageFeed
 from services.monitoring.reports import html_page as report_page
 from services.monitoring.reports import topic_reader
@@ -159,6 +162,7 @@ def application(feed: PageFeed, settings: Settings) -> ASGIApp:
             Route("/api/state", page.state),
             Route("/events", page.events),
             Route("/reports/{model}/{window}", page.report),
+            card_page.route(settings),
             Mount("/static", StaticFiles(directory=_FOLDER / "static")),
         ],
     )

@@ -118,6 +118,21 @@ COMMANDS = (
         "Record that a person has reviewed a model.",
     ),
     (
+        "models card",
+        "services.operations.governance.card_command:card",
+        "Make, store and show the model card of a version.",
+    ),
+    (
+        "inventory",
+        "services.operations.governance.inventory_command:inventory",
+        "Show all models: owner, risk, serving version, card, approvals, last review.",
+    ),
+    (
+        "explain-prediction",
+        "services.operations.governance.prediction_command:explain",
+        "Show the version, features, data and decisions behind a prediction.",
+    ),
+    (
         "dead-letters",
         "services.operations.dead_letters.command:show",
         "Show the records that could not be processed.",

@@ -79,3 +79,10 @@ def test_a_feature_is_redefined_if_both_definitions_are_known_and_differ() -> No
     assert sets.redefined(before.digest, {"rate": "day", "new": "day"}) == ["rate"]
     assert sets.redefined(before.digest, {"rate": "hour"}) == []
     assert [sets.redefined(each, {"rate": "day"}) for each in (unknown.digest, "", "?")] == [[], [], []]
+
+
+def test_definitions_of_a_digest_are_those_that_were_published() -> None:
+    published = feature_set("m", ["km"], [], {"km": "sum over 1 h"})
+    sets = FeatureSets([published])
+    assert sets.definitions(published.digest) == {"km": "sum over 1 h"}
+    assert sets.definitions("unknown") == {}

@@ -1,0 +1,69 @@
+"""Facts of a version come from its tags, its run, and the ledger entries of its request."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+
+from services.model_registry import model_card_store
+from services.model_registry.ledger_chain import ORIGIN, EntryDraft, decoded, sealed
+from services.model_registry.model_card import CardSection, GateFact, ModelCard
+from streams.records import LedgerEntry
+
+TAGS = {"driftline.request_id": "q", "driftline.digest": "abc", "driftline.signature": "sig"}
+RUN = SimpleNamespace(
+    info=SimpleNamespace(run_id="r"),
+    data=SimpleNamespace(
+        tags={
+            "driftline.data.sha256": "d1",
+            "driftline.data.first_event_ms": "60000",
+            "driftline.code.commit": "c0ffee",
+            "mlflow.user": "root",
+        },
+        metrics={"log_loss": 0.4},
+        params={"rows": "100"},
+    ),
+)
+
+
+def entry(kind: str, evidence: dict[str, Any], request_id: str = "q") -> LedgerEntry:
+    draft = EntryDraft(
+        kind=kind, model="m", evidence=evidence, actor="a", at_ms=0, request_id=request_id, step="s"
+    )
+    return decoded(sealed(draft, 1, ORIGIN))
+
+
+def test_facts_of_a_retrained_version() -> None:
+    gate = {"name": "floor", "outcome": "passed", "text": "good", "numbers": {"value": 1}}
+    entries = [
+        entry("data_set", {"rows": 100}),
+        entry("gate", gate),
+        entry("gate", gate | {"name": "other"}, "another"),
+    ]
+    found = model_card_store.facts_of(3, TAGS, RUN, entries)
+    assert found.data == {"sha256": "d1", "first_event_ms": "1970-01-01 00:01 UTC", "rows": "100"}
+    assert found.gates == [GateFact("floor", "passed", "good", {"value": 1.0})]
+    assert found.code == {
+        "driftline.digest": "abc",
+        "driftline.signature": "sig",
+        "driftline.code.commit": "c0ffee",
+    }
+    assert (found.run_id, found.metrics, found.parameters) == ("r", {"log_loss": 0.4}, {"rows": "100"})
+
+
+def test_version_without_run_and_request_has_its_signature_only() -> None:
+    found = model_card_store.facts_of(3, {"driftline.digest": "abc"}, None, [entry("gate", {}, "")])
+    assert (found.code, found.data, found.gates, found.run_id) == ({"driftline.digest": "abc"}, {}, [], "")
+
+
+def test_card_is_written_in_three_forms(tmp_path: Path) -> None:
+    card = ModelCard("m", 3, 0, [CardSection("Gates", "", ("a", "b"), [("1", "2")])])
+    model_card_store.write(card, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model_card.json",
+        "model_card.md",
+        "model_card.html",
+    }
+    kept = (tmp_path / model_card_store.JSON_FILE).read_bytes()
+    assert msgspec.json.decode(kept, type=ModelCard) == card
