@@ -136,7 +136,7 @@ def test_prediction_is_explained_from_archive_and_topic(
         for each in (archived, recent):
             producer.send(topic, each.prediction_id.encode(), records.encode(each))
     row = DecodedRecord(Record(0, b"", topic=topic), archived)
-    DeltaWriter(local, row_schemas.PREDICTIONS).append([row], {})
+    DeltaWriter(local, row_schemas.PREDICTIONS).append([row], {("elsewhere", 0): 1})
 
     output()
     prediction_command.explain("new", model=unique_name)

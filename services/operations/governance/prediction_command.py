@@ -61,8 +61,9 @@ def _found(settings: Settings, names: list[str], prediction_id: str) -> list[Fou
     if found := next(filter(None, searched), None):
         return found
     return fail(
-        f"{COMMAND}: no prediction of {', '.join(names) or 'any model'} has the id {prediction_id!r}: look "
-        "for the id in the request, and see whether the archive was running while Kafka still had the prediction"
+        f"{COMMAND}: no prediction of {', '.join(names) or 'any model'} has the id {prediction_id!r}: "
+        "look for the id in the request, and see whether the archive was running while Kafka still had the "
+        "prediction"
     )
 
 

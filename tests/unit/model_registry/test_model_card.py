@@ -42,7 +42,7 @@ def entry(kind: str, version: int = 3, request_id: str = "q") -> LedgerEntry:
     return decoded(sealed(draft, 1, ORIGIN))
 
 
-def card(facts: CardFacts = FACTS, **governance: Any) -> ModelCard:
+def card(facts: CardFacts = FACTS, /, **governance: Any) -> ModelCard:
     return model_card.build(declaration(**governance), facts, [entry("approval")], now_ms=5)
 
 
@@ -68,7 +68,7 @@ def test_card_of_a_retrained_version_is_complete() -> None:
     ],
 )
 def test_text_that_nobody_wrote_is_missing_with_its_remedy(key: str, title: str) -> None:
-    found = card(**{key: ""})
+    found = card(FACTS, **{key: ""})
     assert model_card.missing_sections(found) == [title]
     (remedy,) = [section.remedy for section in found.sections if section.is_missing]
     assert f"governance.{key}" in remedy
