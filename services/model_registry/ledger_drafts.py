@@ -89,6 +89,19 @@ def of_request(request: RetrainingRequested, *, at_ms: int) -> EntryDraft:
     )
 
 
+def of_retraining(
+    request: RetrainingRequested | None,
+    finished: RetrainingFinished,
+    *,
+    at_ms: int,
+    data_set: Mapping[str, Any] | None = None,
+    gates: Sequence[Any] = (),
+) -> list[EntryDraft]:
+    """Return all entries of a retraining that ends, in their order; see `of_request` and `of_result`."""
+    trigger = [] if request is None else [of_request(request, at_ms=at_ms)]
+    return [*trigger, *of_result(finished, at_ms=at_ms, data_set=data_set, gates=gates)]
+
+
 def of_result(
     finished: RetrainingFinished,
     *,

@@ -21,12 +21,19 @@ import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 
-from services.model_registry import large_references, mlflow_client, models_topic, skops_internals
+from services.model_registry import (
+    large_references,
+    ledger,
+    ledger_drafts,
+    mlflow_client,
+    models_topic,
+    skops_internals,
+)
 from services.model_registry.models_topic import OvertakenError
 from services.retraining.attempts import Attempts, of_text
 from services.retraining.retrainer import MakeChanges, Retrainer
 from services.retraining.waiting_requests import WaitingRequests
-from services.runtime import kafka_consumers, metrics
+from services.runtime import kafka_consumers, metrics, times
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_producers import RecordProducer
 from services.runtime.quarantine import Quarantine
@@ -76,6 +83,7 @@ def opened(
         consumer = kafka_consumers.connect(settings, "retraining", group_id=GROUP, max_poll_records=1)
         stack.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_MS)
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
+        kafka_consumers.partition_count(consumer, topics.LEDGER.name)
         consumer.assign([REQUESTS])
         session = RetrainingSession(settings, folder, consumer, producer, waiting)
         session.recall()
@@ -103,6 +111,8 @@ class RetrainingSession:
         self._producer = producer
         self._retrainer = Retrainer(settings, folder, self, self.end_offsets)
         self._attempts = Attempts(-1)
+        self._requests: dict[str, records.RetrainingRequested] = {}
+        """The requests without a result, by id: their reasons are evidence in the ledger."""
 
     def recall(self) -> None:
         """Read the results of all earlier requests. The topic is small and kept without a limit."""
@@ -123,6 +133,7 @@ class RetrainingSession:
             for record in found:
                 request = self._decoded(record)
                 if isinstance(request, records.RetrainingRequested):
+                    self._requests[request.request_id] = request
                     self._take(record.offset, request)
                 self._commit(record.offset + 1, self._attempts.passed(record.offset + 1))
 
@@ -187,10 +198,17 @@ class RetrainingSession:
         """Keep nothing: each request is committed once its result is acknowledged."""
 
     def publish_result(self, finished: records.RetrainingFinished) -> None:
-        """Write the result of a request and return when the broker has acknowledged it."""
+        """Write the result of a request and return when the broker has acknowledged it.
+
+        The ledger is written before: after a crash in between, the request is repeated, and no entry twice.
+        """
+        request = self._requests.get(finished.request_id)
+        entries = ledger_drafts.of_retraining(request, finished, at_ms=times.now_ms())
+        ledger.append(self._settings, entries, ledger_drafts.RETRAINING)
         enabled = self._settings.cloud_events != "none"
         headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)
         self._producer.send(REQUESTS.topic, finished.model.encode(), records.encode(finished), headers)
+        self._requests.pop(finished.request_id, None)
 
     def feature_sets(self, model: str) -> FeatureSets:
         """Return the published names of the features that the predictions of a model hold."""
@@ -208,6 +226,9 @@ class RetrainingSession:
                     f"the arms of {model} were changed {models_topic.ATTEMPTS_MAX} times by somebody else "
                     "during its promotion: restart retraining to try again"
                 )
+            change, actor = models.latest[model], ledger_drafts.RETRAINING
+        draft = ledger_drafts.of_change(change, actor=actor, at_ms=times.now_ms())
+        ledger.append(self._settings, [draft], actor)
 
     def end_offsets(self, names: Sequence[str]) -> Mapping[str, list[int]]:
         """Return the end of each partition of these topics; an empty list for a topic that does not exist."""

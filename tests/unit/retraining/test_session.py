@@ -4,13 +4,15 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaConnectionError
 
+from services.model_registry import ledger
+from services.model_registry.ledger import LedgerError
 from services.retraining import session
 from services.retraining.attempts import Attempts, of_text
 from services.retraining.retrainer import Retrainer
@@ -24,6 +26,9 @@ from streams import records, topics
 from streams.defects import ATTEMPTS_MAX
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
 from tests.unit.drift.memory_kafka import TopicIds
+
+if TYPE_CHECKING:
+    from services.model_registry.ledger_chain import EntryDraft
 
 REQUEST = RetrainingRequested(
     request_id="r1", model="delay", trigger="manual", requested_at_ms=1, reason="by hand"
@@ -109,7 +114,9 @@ class World:
     """Topics by name, and the one consumer and producer of a session."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.topics: dict[str, list[Record]] = {topics.RETRAINING.name: [], topics.MODELS.name: []}
+        names = (topics.RETRAINING.name, topics.MODELS.name, topics.LEDGER.name)
+        self.topics: dict[str, list[Record]] = {name: [] for name in names}
+        self.entries: list[EntryDraft] = []
         self.consumer = MemoryConsumer([])
         self.producer = MemoryProducer(Settings(_env_file=None))
         self.options: dict[str, Any] = {}
@@ -120,6 +127,7 @@ class World:
         monkeypatch.setattr(kafka_consumers, "connect", self.connect)
         monkeypatch.setattr(kafka_consumers, "read_topic", self.read)
         monkeypatch.setattr(kafka_consumers, "partition_count", self.count)
+        monkeypatch.setattr(ledger, "append", lambda _, drafts, source: self.entries.extend(drafts))
 
     def connect(self, _settings: Settings, _name: str, **options: Any) -> MemoryConsumer:
         self.options = options
@@ -332,6 +340,36 @@ def test_what_is_no_request_is_only_committed(world: World, value: bytes | None)
         running.step()
     assert world.producer.sent == []
     assert world.consumer.position == 1
+
+
+def test_ledger_has_reason_and_result_of_a_request_before_its_result_is_written(world: World) -> None:
+    world.consumer.batches = [[Record(records.encode(REQUEST))]]
+    with world.opened() as running:
+        running.step()
+    assert [draft.entry_id for draft in world.entries] == [
+        f"{REQUEST.request_id}/trigger",
+        f"{REQUEST.request_id}/retraining_finished",
+    ]
+    assert world.entries[0].evidence["reason"] == REQUEST.reason
+
+
+def test_result_is_not_written_without_the_ledger(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is then repeated, and the ledger is not left without its entries."""
+
+    def fail(*_: object) -> None:
+        raise LedgerError
+
+    monkeypatch.setattr(ledger, "append", fail)
+    world.consumer.batches = [[Record(records.encode(REQUEST))]]
+    with world.opened() as running, pytest.raises(LedgerError):
+        running.step()
+    assert world.results() == {}
+
+
+def test_a_session_waits_for_the_ledger(world: World) -> None:
+    del world.topics[topics.LEDGER.name]
+    with pytest.raises(MissingTopicError), world.opened():
+        pass
 
 
 def test_headers_are_left_out_where_cloud_events_are_off(world: World) -> None:

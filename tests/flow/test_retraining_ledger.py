@@ -1,0 +1,33 @@
+"""A retraining leaves its reason, its result and the change of arms in the ledger, each once."""
+
+from pathlib import Path
+
+from services.model_registry import ledger, ledger_drafts, models_topic
+from streams import records, topics
+from streams.records import RetrainingFinished
+from tests.flow.learning import World, follow
+
+
+def test_retraining_is_in_the_ledger_also_after_a_kill(kafka: str, mlflow: str, tmp_path: Path) -> None:
+    """The process is killed once it has begun, at any point, and started again."""
+    with World(kafka, mlflow, tmp_path) as world:
+        model = world.model()
+        archive, retraining = world.start("archive"), world.start("retraining")
+        archive.wait_ready()
+        retraining.wait_ready()
+        model.send_rows(model.history())
+        request = model.request("first", trigger="bootstrap")
+        retraining.kill()
+        world.start("retraining")
+
+        def wanted(record: records.RetrainingRecord) -> bool:
+            return isinstance(record, RetrainingFinished) and record.request_id == request.request_id
+
+        finished = next(follow(kafka, topics.RETRAINING.name, records.RetrainingRecord, wanted))
+        entries = [entry for entry in ledger.read(world.settings) if entry.model == model.name]
+        assert sorted(entry.kind for entry in entries) == ["arms_changed", "promotion", "trigger"]
+        promotion = next(entry for entry in entries if entry.kind == "promotion")
+        assert (promotion.version, promotion.actor) == (finished.version, "retraining")
+        assert promotion.evidence["metrics"] == finished.metrics
+        latest = {model.name: models_topic.read(world.settings)[model.name]}
+        assert ledger_drafts.unrecorded(entries, latest) == []
