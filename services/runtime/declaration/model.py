@@ -119,6 +119,23 @@ class ModelDeclaration(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_governance(self) -> Self:
+        """Refuse an approval that nothing would wait for."""
+        if self.governance.approval == "none":
+            return self
+        if self.learning is not None:
+            raise ValueError(
+                "governance.approval: a model that learns online has a new version in each interval, which "
+                "no person can approve; remove approval or learning"
+            )
+        if self.gates is not None and not self.rollout.steps:
+            raise ValueError(
+                "governance.approval: without rollout.steps a retrained version is the champion at once; "
+                "declare steps, of which the first begins after the approval"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_business(self) -> Self:
         if self.business is None:
             if self.retraining.harm == "cost":

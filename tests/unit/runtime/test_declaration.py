@@ -470,3 +470,14 @@ def test_regression_declares_its_largest_error_for_a_rollout() -> None:
     assert "rollout.guardrails.loss.maximum: a regression needs it" in faults(regression)[0]
     regression["rollout"]["guardrails"] = {"loss": {"margin": 1, "maximum": 60}}
     assert declared(regression).rollout.guardrails.loss is not None
+
+
+def test_approval_is_refused_where_nothing_would_wait_for_it() -> None:
+    required = {"approval": "required"}
+    retrained = document(gates={"floor": 0.7}, governance=required)
+    assert "declare steps" in faults(retrained)[0]
+    learns = document(learning={}, governance=required)
+    assert any("which no person can approve" in fault for fault in faults(learns))
+    stepwise = {**rollout(), "gates": {"floor": 0.7}, "governance": required}
+    assert declared(stepwise).governance.approval == "required"
+    assert declared(document(governance=required)).governance.review_days == 365, "registered by hand"
