@@ -21,6 +21,10 @@ from streams.records import Arm, LedgerEntry, RetrainingRequested
 from tests.processes import Process
 from tests.waiting import until
 
+GOVERNANCE = """
+governance: {approval: required}
+rollout: {steps: [{share: shadow}, {share: 5%}]}
+"""
 Output = Callable[[], str]
 
 
@@ -30,7 +34,7 @@ def local(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, u
     folder = tmp_path / "models" / unique_name
     folder.mkdir(parents=True)
     text = (JOB / "models" / MODEL / FILE).read_text(encoding="utf-8")
-    text = text.replace(f"name: {MODEL}", f"name: {unique_name}") + "\ngovernance: {approval: required}\n"
+    text = text.replace(f"name: {MODEL}", f"name: {unique_name}") + GOVERNANCE
     (folder / FILE).write_text(text, encoding="utf-8")
     local = settings.model_copy(update={"models": tmp_path / "models", "feature_repo": JOB / "feature_repo"})
     for name, value in local.environment().items():
