@@ -23,7 +23,10 @@ def test_names_of_features_are_those_of_their_digest():
     """Under a digest that predictions refer to, other names would give their values another meaning."""
     published = feature_set("m", ["km", "payment"], ["payment"], {"km": "sum over 1 h"})
     assert model_change.decode_any(records.encode(published)) == published
-    for changes in ({"names": ["payment", "km"]}, {"text": []}, {"definitions": {}}, {"digest": "d"}):
+    forgeries: list[dict[str, object]] = [
+        {"names": ["payment", "km"]}, {"text": []}, {"definitions": {}}, {"digest": "d"},
+    ]  # fmt: skip
+    for changes in forgeries:
         forged = msgspec.structs.replace(published, **changes)
         with pytest.raises(InvalidChangeError, match="find the process that wrote it"):
             model_change.decode_any(records.encode(forged))

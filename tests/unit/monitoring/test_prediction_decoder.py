@@ -214,9 +214,15 @@ def test_prediction_that_cannot_be_of_its_partition_becomes_a_dead_letter(source
 
 def test_a_flood_of_offsets_beyond_the_end_of_the_requests_makes_no_honest_prediction_a_repeat():
     """More than the filter of repeats remembers one by one; and the broker is seldom asked."""
-    asked, written = [], LEAD_MAX + 300
+    asked: list[int] = []
+    written = LEAD_MAX + 300
     engine = scenario.new_engine()
-    ends = SourceEnds("digest", lambda partition: asked.append(partition) or written)
+
+    def end_of(partition: int) -> int:
+        asked.append(partition)
+        return written
+
+    ends = SourceEnds("digest", end_of)
     decoder = PredictionDecoder("drift", scenario.declaration(), engine, ends=ends)
     honest = [
         msgspec.structs.replace(scenario.prediction(n, START_MS), source="digest") for n in range(written)
