@@ -88,9 +88,12 @@ class Process:
         """Wait for ``/health/ready``; raise `SupervisorError` with the end of its log if it does not come."""
         self._supervisor.wait_ready(self._running, seconds=seconds)
 
-    def is_ready(self) -> bool:
-        """Ask ``/health/ready`` once."""
-        return self._launch.ready()
+    def is_ready(self, seconds: float = 1.0) -> bool:
+        """Ask ``/health/ready`` once; False also without a response within ``seconds``."""
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=seconds).is_success
+        except httpx.TransportError:
+            return False
 
     def kill(self) -> None:
         """End it with SIGKILL, now."""

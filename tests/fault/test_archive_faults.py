@@ -66,7 +66,7 @@ def test_a_broken_table_stops_no_other_and_gets_all_its_rows_once_it_is_mended(w
     model.request("second")
     wait_for(world, archive, 2000, "predictions")
     until(lambda: "outcomes" in set_aside(archive), "the table is set aside", check=archive.check)
-    assert archive.is_ready()
+    assert archive.is_ready(LIVENESS_SECONDS)
     assert set_aside(archive)["outcomes"].startswith("table outcomes: DeltaError")
 
     model.send_rows(rows[2000:])

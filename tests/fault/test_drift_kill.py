@@ -1,6 +1,7 @@
 """kill -9, hangs and rebalances of drift: reports, outcomes and requests are those of an undisturbed run."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,10 @@ class SharedModels:
         assert {request.request_id for request in found.requests()} == requests
 
 
+def shows_its_models(worker: Process) -> bool:
+    return worker.labelled("driftline_drift_watermark_seconds", "model") == worker.models()
+
+
 def test_workers_that_die_come_or_hang_change_no_record(local, unique_name, tmp_path, http_ports):
     """Three workers share four models: one is killed, one hangs past its session, both come back."""
     models = SharedModels(local, unique_name, tmp_path)
@@ -132,7 +137,7 @@ def test_workers_that_die_come_or_hang_change_no_record(local, unique_name, tmp_
             kafka_topics.wait_for_watermark(START_MS + (HOURS + 6) * HOUR_MS, check)
         assert "models.ownership_lost" in hangs.output()
         for worker in workers:
-            assert worker.labelled("driftline_drift_watermark_seconds", "model") == worker.models()
+            until(functools.partial(shows_its_models, worker), "the metrics are those of its models")
         assert [process.stop() for process in workers] == [0] * len(workers)
     for name in models.names:
         models.check(name)

@@ -336,7 +336,7 @@ class Account:
         ]
 
     def check_ready(self) -> None:
-        ready = {name: process.is_ready() for name, process in self.processes.items()}
+        ready = {name: process.is_ready(LIVENESS_SECONDS) for name, process in self.processes.items()}
         assert ready == dict.fromkeys(PROCESSES, True)
 
     def check_letters(self) -> None:

@@ -77,7 +77,7 @@ def test_a_request_that_the_model_refuses_alone_is_a_dead_letter_and_later_ones_
         until(lambda: ledger.read() >= 1, "the request is a dead letter")
         installation.fill(installed, topic, SENT, first=0)
         until(lambda: ledger.read() >= SENT + 1, "all others are answered")
-        assert scoring.is_ready()
+        assert scoring.is_ready(LIVENESS_SECONDS)
         assert scoring.count("driftline_slice_retries", service="scoring") == 0
     ledger.check(SENT, 1)
     (letter,) = ledger.letters.values()
