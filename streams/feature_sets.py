@@ -75,6 +75,8 @@ class FeatureSets:
         self._text: dict[str, frozenset[str]] = {}
         self._definitions: dict[str, Mapping[str, str]] = {}
         self._unknown: set[str] = set()
+        self.published: dict[str, FeatureSet] = {}
+        """The records, by digest."""
         self.revision = 0
         """Number of sets that were learned."""
         for each in known:
@@ -82,6 +84,7 @@ class FeatureSets:
 
     def learn(self, published: FeatureSet) -> None:
         """Take a set of names."""
+        self.published[published.digest] = published
         self._names[published.digest] = tuple(published.names)
         self._text[published.digest] = frozenset(published.text)
         self._definitions[published.digest] = published.definitions

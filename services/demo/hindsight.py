@@ -7,8 +7,11 @@ not an estimate: both versions score the same requests. Neither was trained on t
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from services.model_registry import loading, model_inputs, models_topic
-from services.retraining import candidate, dataset, evaluation
+from services.retraining import archive_progress, candidate, evaluation, extraction
+from services.retraining.extraction import Wanted
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
 from services.runtime.settings import Settings
 from streams.records import RetrainingFinished
@@ -51,11 +54,11 @@ def services(
         ends: End offsets of the model's topics. Waits until the archive, which commits within a minute, has
             them.
     """
-    dataset.wait_for_archive(settings, declaration.name, ends)
+    archive_progress.wait_for_archive(settings, declaration.name, ends)
     promoted = [result for result in results if result.result == "promoted"]
     given = model_inputs.of_model(settings, declaration)
-    sets = models_topic.feature_sets(settings, declaration.name)
-    served = dataset.read(settings, declaration, given, _ALL_KNOWN_MS, sets)
+    _, sets = models_topic.read_model(settings, declaration.name)
+    served = extraction.read(settings, Wanted(declaration, given, _ALL_KNOWN_MS, sets))
     columns = candidate.filled(served, declaration)
     models = {each.version: loading.load(settings, declaration, given, each.version) for each in promoted}
     delay_ms = round(declaration.retraining.effective_after_hours * HOUR_MS)
@@ -67,7 +70,10 @@ def services(
         rows = (served.event_times_ms >= from_ms) & (served.event_times_ms < to_ms)
         if not rows.any():
             continue
-        labels, given_rows = served.labels[rows], {name: column[rows] for name, column in columns.items()}
+        labels, given_rows = (
+            served.labels[rows].astype(np.int8),
+            {name: column[rows] for name, column in columns.items()},
+        )
         losses = [
             evaluation.evaluate(labels, models[version].predict(given_rows)).log_loss
             for version in (result.version, before.version)

@@ -172,10 +172,10 @@ def read(settings: Settings) -> dict[str, ModelChanged]:
         return models.latest
 
 
-def feature_sets(settings: Settings, model: str) -> FeatureSets:
-    """Return the published names of the features that the predictions of a model hold; raises as `opened`."""
+def read_model(settings: Settings, model: str) -> tuple[ModelChanged | None, FeatureSets]:
+    """Return the latest change of a model, and the published names of its features; raises as `opened`."""
     with opened(settings) as models:
-        return models.feature_sets.get(model, FeatureSets())
+        return models.latest.get(model), models.feature_sets.get(model, FeatureSets())
 
 
 def connected_send(settings: Settings) -> Send:

@@ -79,6 +79,11 @@ COMMANDS = (
         "services.retraining.process:run",
         "Train a new version on request; promote it if it passes the gates.",
     ),
+    (
+        "retraining step",
+        "services.retraining.step_command:step",
+        "Run one step of a retraining in its run folder.",
+    ),
     ("dashboard", "services.dashboard.process:run", "Serve the live page."),
     ("setup", "services.operations.setup:setup", "Create the topics and apply the Feast repository."),
     (
@@ -172,7 +177,7 @@ COMMANDS = (
     ("check", "services.operations.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a subcommand; its parent is also a command."""
-WITHOUT_OPTIONS = frozenset({"alerting", "archive", "dashboard", "learning", "retraining"})
+WITHOUT_OPTIONS = frozenset({"alerting", "archive", "dashboard", "learning"})
 """Subcommands and commands without parameters: their ``--help`` need not import a slow process."""
 
 

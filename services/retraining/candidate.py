@@ -1,81 +1,144 @@
-"""Training of a candidate, and its comparison with the champion on the held-out days."""
+"""Training of a candidate, and its outputs on the held-out days beside those of the champion."""
 
 import dataclasses
-import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from services.feature_store.missing_values import MissingPolicy
 from services.model_registry import input_format, model_inputs
-from services.model_registry.contract import Model
+from services.model_registry.contract import Model, class_order
 from services.model_registry.input_format import InputFormat
 from services.model_registry.model_inputs import Columns, InputKind
 from services.model_registry.training_code import MakeEstimator
-from services.retraining import permutation_importance
-from services.retraining.dataset import TrainingSet
-from services.retraining.errors import InvalidDataError
-from services.retraining.evaluation import ClassifierMetrics, evaluate, held_out
+from services.retraining.errors import InvalidDataError, RetrainingError
+from services.retraining.evaluation import held_out
+from services.retraining.training_set import TrainingSet
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A trained model with its metrics on the held-out rows."""
-
-    estimator: Any
-    trained_on: "pd.DataFrame"
-    """The numbers and texts, as served, of the rows that the estimator was trained on. Drift compares with
-    them; a time only passes."""
-    examples: "pd.DataFrame"
-    """The held-out rows as inputs of the estimator, see `estimator_inputs`."""
-    metrics: ClassifierMetrics
-    champion: ClassifierMetrics | None
-    """The champion's metrics on the same rows; None without a champion."""
-    held_out_labels: npt.NDArray[np.int8]
-    held_out_scores: npt.NDArray[np.float64]
-    importances: dict[str, float]
-    """Importance by feature, see `permutation_importance.of_features`."""
+Mask = npt.NDArray[np.bool_]
+Outputs = npt.NDArray[np.float64]
+"""(n,) or (n, n_classes), see `services.model_registry.contract.Model`."""
 
 
-def train(
-    data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator, champion: Model | None
-) -> Candidate:
-    """Train on all rows but the held-out days; evaluate candidate and champion on those.
+class Split(NamedTuple):
+    """Which rows (n,) a candidate is trained on, and which it is evaluated on."""
 
-    With ``retraining.refit`` the returned estimator is trained again on all rows. Its metrics are those of
-    the first estimator, which was not trained on the held-out rows.
+    trained: Mask
+    held_out: Mask
+    """The latest days. The rows of one label horizon before them are in neither: their labels became known
+    on the held-out days."""
+
+
+class Estimators(NamedTuple):
+    """What a training has fitted."""
+
+    candidate: Any
+    """Fitted on `Split.trained`; its outputs on the held-out rows are measured."""
+    refitted: Any | None
+    """Fitted on all rows, to replace it if it passes; None unless ``retraining.refit`` is declared."""
+
+    @property
+    def released(self) -> Any:
+        """The estimator that becomes the version."""
+        return self.candidate if self.refitted is None else self.refitted
+
+
+def split(data: TrainingSet, declaration: ModelDeclaration) -> Split:
+    """Return the split by time; raise `InvalidDataError` if a part of it cannot be used."""
+    times_ms = data.event_times_ms
+    late = held_out(times_ms, round(declaration.retraining.holdout_days * DAY_MS))
+    begins_ms = int(times_ms[late].min()) if late.any() else 0
+    early = ~late & (times_ms + declaration.label.horizon_ms <= begins_ms)
+    for rows, what in ((early, "before the held-out days and one label horizon"), (late, "held-out days")):
+        _check_part(data.labels[rows], declaration, what)
+    return Split(early, late)
+
+
+def _check_part(labels: npt.NDArray[np.float64], declaration: ModelDeclaration, what: str) -> None:
+    if declaration.task == "regression":
+        fault = None if len(labels) else "there are no rows"
+    elif declaration.task == "binary":
+        positives = np.count_nonzero(labels)
+        fault = f"there are {len(labels)} rows, {positives} of them positive, but both classes are needed"
+        fault = None if 0 < positives < len(labels) else fault
+    else:
+        absent = set(range(len(declaration.classes))) - set(labels.astype(int).tolist())
+        names = ", ".join(declaration.classes[number] for number in sorted(absent))
+        fault = f"{len(labels)} rows have no label {names}, but all classes are needed" if absent else None
+    if fault:
+        raise InvalidDataError(f"{what}: {fault} there: change retraining.holdout_days, or wait for labels")
+
+
+def fit(data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator, parts: Split) -> Estimators:
+    """Fit the candidate and, on another core, the estimator on all rows that replaces it if it passes.
+
+    Each fit has one thread (see `services.retraining.process.run`): two fits at once take as long as one,
+    while two threads in one fit mostly wait for each other.
     """
+    inputs = estimator_inputs(data, filled(data, declaration))
+    target = target_of(declaration, data.labels)
+
+    def fitted(rows: Mask) -> Any:
+        made = make(data.text, data.numeric)
+        weights = _weights(made, declaration, target[rows])
+        return made.fit(inputs.features[rows], target[rows], **weights)
+
+    with ThreadPoolExecutor(max_workers=2) as cores:
+        first = cores.submit(fitted, parts.trained)
+        everything = np.ones(len(target), dtype=np.bool_)
+        second = cores.submit(fitted, everything) if declaration.retraining.refit else None
+        return Estimators(first.result(), second.result() if second else None)
+
+
+def _weights(estimator: Any, declaration: ModelDeclaration, target: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return the weights of rows (n,) that ``retraining.class_weight`` wants, as an argument of ``fit``."""
+    if declaration.retraining.class_weight == "none":
+        return {}
+    from sklearn.utils.class_weight import compute_sample_weight
+    from sklearn.utils.validation import has_fit_parameter
+
+    steps = getattr(estimator, "steps", None)
+    last = steps[-1][1] if steps else estimator
+    if not has_fit_parameter(last, "sample_weight"):
+        raise RetrainingError(
+            f"retraining.class_weight: {type(last).__name__} takes no weights of rows: remove the setting, "
+            "or use another estimator"
+        )
+    name = f"{steps[-1][0]}__sample_weight" if steps else "sample_weight"
+    return {name: compute_sample_weight("balanced", target)}
+
+
+def target_of(declaration: ModelDeclaration, labels: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """Return the labels (n,) as an estimator is fitted with them: 0 or 1, names of classes, or numbers."""
+    if declaration.task == "regression":
+        return labels
+    if declaration.task == "binary":
+        return labels.astype(np.int8)
+    found: npt.NDArray[Any] = np.array(declaration.classes)[labels.astype(np.intp)]
+    return found
+
+
+def outputs_of(declaration: ModelDeclaration, estimator: Any, features: "pd.DataFrame") -> Outputs:
+    """Return the outputs of an estimator for n rows."""
+    if declaration.task == "regression":
+        return np.asarray(estimator.predict(features), dtype=np.float64)
+    probabilities = np.asarray(estimator.predict_proba(features), dtype=np.float64)
+    order = class_order(declaration, np.asarray(estimator.classes_).tolist())
+    return probabilities[:, 1] if declaration.task == "binary" else probabilities[:, order]
+
+
+def champion_outputs(
+    champion: Model, data: TrainingSet, declaration: ModelDeclaration, rows: Mask
+) -> Outputs:
+    """Return the outputs of a served version for some of the rows."""
     served = filled(data, declaration)
-    late = held_out(data.event_times_ms, round(declaration.retraining.holdout_days * DAY_MS))
-    labels = data.labels
-    _check_split(labels, late)
-    inputs = estimator_inputs(data, served)
-    estimator, refitted = _fit_both(inputs, labels, late, make, refit=declaration.retraining.refit)
-    late_rows = inputs.features[late]
-    scores = scores_of(estimator, late_rows)
-    champion_metrics = None
-    if champion is not None:
-        champion_scores = champion.predict({name: column[late] for name, column in served.items()})
-        champion_metrics = evaluate(labels[late], champion_scores)
-    monitored = data.features.drop(columns=list(data.times))
-    return Candidate(
-        estimator=refitted or estimator,
-        trained_on=monitored if refitted else monitored[~late],
-        examples=late_rows,
-        metrics=evaluate(labels[late], scores),
-        champion=champion_metrics,
-        held_out_labels=labels[late],
-        held_out_scores=scores,
-        importances=permutation_importance.of_features(
-            functools.partial(scores_of, estimator), late_rows, labels[late]
-        ),
-    )
+    return champion.predict({name: column[rows] for name, column in served.items()})
 
 
 def filled(data: TrainingSet, declaration: ModelDeclaration) -> Columns:
@@ -93,36 +156,3 @@ def estimator_inputs(data: TrainingSet, served: Columns) -> TrainingSet:
     convert = InputFormat(input_format.as_served(dict.fromkeys(data.times, InputKind.TIME)))
     columns = {**served, **convert.columns({name: served[name] for name in data.times})}
     return dataclasses.replace(data, features=model_inputs.frame(columns, list(data.features.columns)))
-
-
-def _fit_both(
-    data: TrainingSet,
-    labels: npt.NDArray[np.int8],
-    late: npt.NDArray[np.bool_],
-    make: MakeEstimator,
-    *,
-    refit: bool,
-) -> tuple[Any, Any | None]:
-    """Fit the candidate and, on another core, the estimator on all rows that replaces it if it passes.
-
-    Each fit has one thread (see `services.retraining.process.run`): two fits at once take as long as one,
-    while two threads in one fit mostly wait for each other.
-    """
-    with ThreadPoolExecutor(max_workers=2) as cores:
-        first = cores.submit(make(data.text, data.numeric).fit, data.features[~late], labels[~late])
-        second = cores.submit(make(data.text, data.numeric).fit, data.features, labels) if refit else None
-        return first.result(), second.result() if second else None
-
-
-def scores_of(estimator: Any, features: "pd.DataFrame") -> npt.NDArray[np.float64]:
-    """Return the probability of label 1 for each row, (n,)."""
-    return np.asarray(estimator.predict_proba(features)[:, 1], dtype=np.float64)
-
-
-def _check_split(labels: npt.NDArray[np.int8], late: npt.NDArray[np.bool_]) -> None:
-    for rows, what in ((labels[~late], "before the held-out days"), (labels[late], "on the held-out days")):
-        if not 0 < np.count_nonzero(rows) < len(rows):
-            raise InvalidDataError(
-                f"there are {len(rows)} rows {what}, {np.count_nonzero(rows)} of them positive, but both "
-                "classes are needed there: change retraining.holdout_days"
-            )

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,51 +18,39 @@ Columns = dict[str, npt.NDArray[Any]]
 """(n,) by feature as it was served: float64 with nan, or object with None for a text or a datetime."""
 
 
-def named_rows(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> npt.NDArray[np.bool_]:
-    """Return which rows (n,) have as many values as their names, which must be known.
+class RowKind(NamedTuple):
+    """Whether rows of one digest and width can be used."""
+
+    is_named: bool
+    """Whether they have as many values as their names, which must be known."""
+    is_defined: bool
+    """Whether no feature has another definition than the present one."""
+    tells_definitions: bool
+    """Whether they tell how each feature was defined."""
+
+
+def kind_of_rows(
+    digest: str, width: int, given: Inputs, sets: FeatureSets, definitions: Mapping[str, str]
+) -> RowKind:
+    """Tell whether rows of a digest can be used.
 
     Args:
-        rows: With the columns ``feature_set``, ``features_number`` and ``features_text``.
+        digest: Of their names; rows of older versions have the empty one.
+        width: The number of their values.
         given: The declared features in order.
-        sets: The published names.
-    """
-    kept = np.zeros(rows.num_rows, dtype=np.bool_)
-    lengths = np.asarray(rows["features_number"].combine_chunks().value_lengths())
-    for digest, indices in _by_digest(rows).items():
-        layout = Alignment(sets, list(given)).layout(digest)
-        if layout is not None:
-            kept[indices] = lengths[indices] == layout.width
-    return kept
-
-
-def defined_rows(
-    rows: "pa.Table", definitions: Mapping[str, str], sets: FeatureSets
-) -> npt.NDArray[np.bool_]:
-    """Return which rows (n,) have no feature with another definition than the present one.
-
-    Args:
-        rows: With the column ``feature_set``.
-        definitions: Digests of the present definitions, by feature.
         sets: The published names and definitions.
+        definitions: Digests of the present definitions, by feature.
     """
-    kept = np.ones(rows.num_rows, dtype=np.bool_)
-    for digest, indices in _by_digest(rows).items():
-        kept[indices] = not sets.redefined(digest, definitions)
-    return kept
-
-
-def undefined_rows(
-    rows: "pa.Table", definitions: Mapping[str, str], sets: FeatureSets
-) -> npt.NDArray[np.bool_]:
-    """Return which rows (n,) do not tell how one of their features was defined; see `defined_rows`."""
-    found = np.zeros(rows.num_rows, dtype=np.bool_)
-    for digest, indices in _by_digest(rows).items():
-        found[indices] = bool(sets.undefined(digest, definitions))
-    return found
+    layout = Alignment(sets, list(given)).layout(digest)
+    return RowKind(
+        layout is not None and layout.width == width,
+        not sets.redefined(digest, definitions),
+        not sets.undefined(digest, definitions),
+    )
 
 
 def columns(rows: "pa.Table", given: Inputs, sets: FeatureSets) -> Columns:
-    """Return the columns of rows that `named_rows` keeps.
+    """Return the columns of rows whose names are known, see `kind_of_rows`.
 
     A feature that a row does not have, or has with a value of another kind than it has now, is missing there.
     """
@@ -127,3 +115,8 @@ def _by_digest(rows: "pa.Table") -> Mapping[str, npt.NDArray[np.intp]]:
     return {
         digest: np.flatnonzero(codes == code) for code, digest in enumerate(encoded.dictionary.to_pylist())
     }
+
+
+def holds_numbers(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Return which values (n,) of a text feature are numbers."""
+    return np.fromiter((isinstance(each, float) for each in texts), np.bool_, len(texts))

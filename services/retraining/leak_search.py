@@ -12,7 +12,7 @@ from services.retraining.gates import Leak
 from services.runtime.declaration import ModelDeclaration
 
 if TYPE_CHECKING:
-    from services.retraining.dataset import TrainingSet
+    from services.retraining.training_set import TrainingSet
 
 ROWS_MAX = 20_000
 """Maximum rows, spread over all: an area of 0.99 is then known within 0.002."""

@@ -1,19 +1,34 @@
 """The MLflow side of a retraining: its run, version and aliases."""
 
 import contextlib
+import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
 from services.model_registry import artifact_location, bounded_download, mlflow_client, registration
-from services.model_registry.model_inputs import Inputs
 from services.model_registry.traffic_split import CHAMPION
-from services.retraining import plots
-from services.retraining.candidate import Candidate
-from services.retraining.dataset import TrainingSet
+from services.retraining.evidence import Evaluation
+from services.retraining.gates import GateReport
+from services.retraining.run_folder import (
+    CODE,
+    CONTEXT,
+    DATA_VERSION,
+    DECLARATION,
+    EVALUATION,
+    GATES,
+    PLOTS,
+    REFERENCE,
+    REQUEST,
+    TRAINING_CODE,
+    VALIDATION,
+    VALIDATION_PAGE,
+    RunFolder,
+)
+from services.retraining.steps import model_steps
+from services.retraining.training_set import DataDescription
 from services.runtime import times
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
@@ -21,6 +36,11 @@ from streams import records
 
 ARTIFACT = "candidate.json"
 """The run's file with its `RegisteredCandidate`."""
+FILES = "run"
+"""Folder of the files of the run folder, among the artifacts of the run."""
+REPEATED = (REQUEST, CONTEXT, DECLARATION)
+"""What a run is repeated with, besides its code."""
+REPORTS = (DATA_VERSION, VALIDATION, VALIDATION_PAGE, EVALUATION, GATES)
 ARTIFACT_BYTES_MAX = 256 * bounded_download.MIB
 """Maximum size of that file: a reference of thousands of features has a few MiB."""
 
@@ -95,76 +115,103 @@ class RetrainingRun:
             self._client.set_tag(self.run_id, "driftline.error", str(error)[:5000])
         self._client.set_terminated(self.run_id, "FAILED" if kind else "FINISHED")
 
-    def log(
-        self,
-        candidate: Candidate,
-        data: TrainingSet,
-        declaration: ModelDeclaration,
-        offsets: Mapping[str, list[int]],
-        reasons: list[str],
-    ) -> None:
-        """Log parameters, metrics, the version of the data and the result of the gates, in one request."""
+    def upload_reports(self, run: RunFolder) -> None:
+        """Upload what the run is repeated with, and what its steps report."""
+        for name in (*REPEATED, *REPORTS):
+            if run.has(name):
+                self._client.log_artifact(self.run_id, str(run.path / name), FILES)
+        code = run.path / CODE
+        for path in sorted(code.iterdir()) if code.is_dir() else ():
+            self._client.log_artifact(self.run_id, str(path), f"{FILES}/{CODE}")
+
+    def log(self, run: RunFolder) -> None:
+        """Log parameters, metrics, the versions of data and code and the result of the gates."""
         from mlflow.entities import Metric, Param, RunTag
 
         now_ms = times.now_ms()
-        parameters = {**_parameters(candidate.estimator), "holdout_days": declaration.retraining.holdout_days}
-        parameters |= {"refit": declaration.retraining.refit, "rows": data.version.rows}
-        parameters["rows_left_out"] = data.left_out
-        parameters["rows_of_unknown_definition"] = data.definitions_unknown
-        tags = {
-            "driftline.data.tables": " ".join(
-                f"{name}@{version}" for name, version in data.version.tables.items()
-            ),
-            "driftline.data.sha256": data.version.sha256,
-            "driftline.data.first_event_ms": str(data.version.first_event_ms),
-            "driftline.data.last_event_ms": str(data.version.last_event_ms),
-            "driftline.data.left_out": ", ".join(
-                f"{reason} {count}" for reason, count in data.left_out_by.items() if count
-            )
-            or "none",
-            "driftline.data.offsets": msgspec.json.encode(offsets).decode(),
-            "driftline.feature_service": declaration.features.service,
-            "driftline.gates": "; ".join(reasons) or "passed",
-        }
+        found = run.read(EVALUATION, Evaluation).named()
+        tags = _tags_of(run)
         self._client.log_batch(
             self.run_id,
-            metrics=[Metric(name, value, now_ms, 0) for name, value in metrics_of(candidate).items()],
-            params=[Param(name, str(value)) for name, value in parameters.items()],
+            metrics=[Metric(name, value, now_ms, 0) for name, value in found.items()],
+            params=[Param(name, str(value)) for name, value in _parameters_of(run).items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
-    def register(
-        self, candidate: Candidate, declaration: ModelDeclaration, given: Inputs, kept: RegisteredCandidate
-    ) -> int:
+    def register(self, run: RunFolder, kept: RegisteredCandidate) -> int:
         """Upload model, plots and the data for the promotion, then register the version; return its number.
 
         The version is created last, with the request's id as a tag: either everything is there, or a restart
-        repeats the training.
+        repeats this step.
         """
+        fitted, declaration = model_steps.estimators(run), run.declaration
         with tempfile.TemporaryDirectory(prefix="driftline-candidate-") as name:
             folder = Path(name)
             tags = registration.seal_estimator(
                 self._settings,
                 declaration,
-                given,
-                candidate.estimator,
-                candidate.examples,
+                run.context.given,
+                fitted.released,
+                model_steps.examples(run),
                 folder / registration.FOLDER,
                 make_reference=lambda *_: kept.reference,
             )
-            plots.save(
-                candidate, f"{self._request.model}: {self._request.request_id}", folder / "held_out.png"
-            )
             (folder / ARTIFACT).write_bytes(msgspec.json.encode(kept))
+            shutil.copytree(run.path / PLOTS, folder / PLOTS)
             self._client.log_artifacts(self.run_id, str(folder))
+        self.upload_reports(run)
         tags[mlflow_client.REQUEST_TAG] = self._request.request_id
         return registration.create(self._client, self._request.model, self._info, tags)
 
 
-def metrics_of(candidate: Candidate) -> dict[str, float]:
-    """Return the metrics on the held-out rows, the champion's with the prefix ``champion_``."""
-    champion_metrics = candidate.champion.named("champion_") if candidate.champion else {}
-    return candidate.metrics.named() | champion_metrics
+def register(mlflow: RetrainingRun, run: RunFolder) -> RegisteredCandidate:
+    """Register the candidate of a folder in a run that was begun."""
+    mlflow.log(run)
+    kept = RegisteredCandidate(
+        version=0,  # assigned by the registry
+        run_id=mlflow.run_id,
+        rows=run.read(DATA_VERSION, DataDescription).version.rows,
+        metrics=run.read(EVALUATION, Evaluation).named(),
+        reasons=run.read(GATES, GateReport).reasons,
+        reference=run.read(REFERENCE, records.Reference),
+    )
+    return with_version(kept, mlflow.register(run, kept))
+
+
+def _tags_of(run: RunFolder) -> dict[str, str]:
+    """Return the tags that tell on what, with what and against what the candidate was trained."""
+    context, found = run.context, run.read(DATA_VERSION, DataDescription)
+    evaluation, version = run.read(EVALUATION, Evaluation), found.version
+    left_out = ", ".join(f"{reason} {count}" for reason, count in found.left_out_by.items() if count)
+    code = context.code | {"training_sha256": run.digest(TRAINING_CODE) or ""}
+    return {
+        "driftline.data.tables": " ".join(f"{name}@{number}" for name, number in version.tables.items()),
+        "driftline.data.sha256": version.sha256,
+        "driftline.data.first_event_ms": str(version.first_event_ms),
+        "driftline.data.last_event_ms": str(version.last_event_ms),
+        "driftline.data.left_out": left_out or "none",
+        "driftline.data.offsets": msgspec.json.encode(context.offsets).decode(),
+        "driftline.feature_service": run.declaration.features.service,
+        "driftline.champion": str(evaluation.champion_version or "none"),
+        "driftline.outputs_sha256": evaluation.outputs_sha256,
+        "driftline.gates": "; ".join(run.read(GATES, GateReport).reasons) or "passed",
+        **{f"driftline.code.{name}": value for name, value in code.items()},
+    }
+
+
+def _parameters_of(run: RunFolder) -> dict[str, Any]:
+    found, retraining = run.read(DATA_VERSION, DataDescription), run.declaration.retraining
+    return {
+        **_parameters(model_steps.estimators(run).candidate),
+        "holdout_days": retraining.holdout_days,
+        "refit": retraining.refit,
+        "class_weight": retraining.class_weight,
+        "rows": found.version.rows,
+        "rows_left_out": found.left_out,
+        "rows_of_unknown_definition": found.definitions_unknown,
+        "rows_immature": found.immature,
+        "rows_beyond_caps": found.beyond_caps,
+    }
 
 
 def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:

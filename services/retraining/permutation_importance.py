@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from services.retraining.evaluation import evaluate
-
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS_MAX = 4000
 """Maximum rows, spread over the held-out rows: the standard error of their loss is about 0.01."""
 SEED = 0
-Predict = Callable[["pd.DataFrame"], npt.NDArray[np.float64]]
+Numbers = npt.NDArray[np.float64]
+Predict = Callable[["pd.DataFrame"], Numbers]
+Loss = Callable[[Numbers, Numbers], float]
+"""Returns the mean loss of outputs for labels."""
 
 
-def of_features(predict: Predict, rows: "pd.DataFrame", labels: npt.NDArray[np.int8]) -> dict[str, float]:
-    """Return by how much the log loss rises when a feature's values are shuffled among the rows; at least 0.
+def of_features(predict: Predict, rows: "pd.DataFrame", labels: Numbers, loss: Loss) -> dict[str, float]:
+    """Return by how much the loss rises when a feature's values are shuffled among the rows; at least 0.
 
     All features are shuffled in the same order, so that their importances differ by the features, not by
     chance. If two features carry the same information, both may have a low importance.
@@ -30,11 +31,11 @@ def of_features(predict: Predict, rows: "pd.DataFrame", labels: npt.NDArray[np.i
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), ROWS_MAX)).astype(np.int64))
     sample, sample_labels = rows.iloc[chosen].reset_index(drop=True), labels[chosen]
     order = np.random.default_rng(SEED).permutation(len(sample))
-    before = evaluate(sample_labels, predict(sample)).log_loss
+    before = loss(predict(sample), sample_labels)
 
     def cost(name: str) -> float:
         shuffled = sample.assign(**{name: sample[name].to_numpy()[order]})
-        return max(evaluate(sample_labels, predict(shuffled)).log_loss - before, 0.0)
+        return max(loss(predict(shuffled), sample_labels) - before, 0.0)
 
     names = [str(name) for name in sample.columns]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # trees release Python's lock

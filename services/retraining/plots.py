@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.retraining import evaluation
-from services.retraining.candidate import Candidate
-from services.retraining.evaluation import ClassifierMetrics, Numbers
+from services.retraining.evaluation import Numbers
 from services.retraining.gates import HeldOut
 from services.retraining.gates.segments import segments_of
 from services.runtime.declaration import ModelDeclaration
@@ -20,26 +19,6 @@ FEATURES_MAX = 30
 """Maximum features in the plot of importance, the most important ones."""
 POINTS_MAX = 5000
 """Maximum points of residuals, spread over the rows."""
-
-
-def save(candidate: Candidate, title: str, path: Path) -> None:
-    """Draw three panels into one PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4))  # not pyplot, which needs a window system and has global state
-    # Fixed margins: the layout engine would draw everything twice.
-    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.14, top=0.84, wspace=0.25)
-    figure.suptitle(title)
-    roc, reliability, histogram = figure.subplots(1, 3)
-    labels, scores = candidate.held_out_labels, candidate.held_out_scores
-    _draw_roc(roc, labels, scores, candidate.metrics)
-    _draw_reliability(reliability, labels, scores)
-    histogram.hist(
-        [scores[labels == 0], scores[labels == 1]], bins=25, stacked=True, label=["label 0", "label 1"]
-    )
-    histogram.set(title="Scores", xlabel="score", ylabel="rows")
-    histogram.legend()
-    figure.savefig(path, dpi=80)
 
 
 def save_all(
@@ -108,20 +87,6 @@ def reliability_curve(
     """Return mean score and share of positives in each of up to `RELIABILITY_BINS` bins of equal size."""
     bins = np.array_split(np.argsort(scores, kind="stable"), min(RELIABILITY_BINS, len(scores)))
     return np.array([scores[rows].mean() for rows in bins]), np.array([labels[rows].mean() for rows in bins])
-
-
-def _draw_roc(
-    axes: Any, labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64], metrics: ClassifierMetrics
-) -> None:
-    axes.plot(*roc_curve(labels, scores))
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
-    axes.set(title=f"ROC, AUC {metrics.auc:.3f}", xlabel="false positives", ylabel="true positives")
-
-
-def _draw_reliability(axes: Any, labels: npt.NDArray[np.int8], scores: npt.NDArray[np.float64]) -> None:
-    axes.plot(*reliability_curve(labels, scores), marker="o")
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
-    axes.set(title="Reliability", xlabel="mean score", ylabel="share of label 1")
 
 
 def _figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from services.runtime.declaration import ModelDeclaration
 from streams.records import FeatureReference, Reference
 
 if TYPE_CHECKING:
-    from services.retraining.dataset import TrainingSet
+    from services.retraining.training_set import TrainingSet
 
 SHARE_MIN = 1e-4
 """Shares of bins are at least this, so that an empty bin counts as much, but not infinitely."""

@@ -210,9 +210,9 @@ class RetrainingSession:
         self._producer.send(REQUESTS.topic, finished.model.encode(), records.encode(finished), headers)
         self._requests.pop(finished.request_id, None)
 
-    def feature_sets(self, model: str) -> FeatureSets:
-        """Return the published names of the features that the predictions of a model hold."""
-        return models_topic.feature_sets(self._settings, model)
+    def model_state(self, model: str) -> tuple[records.ModelChanged | None, FeatureSets]:
+        """Return the latest change of a model, and the published names of its features."""
+        return models_topic.read_model(self._settings, model)
 
     def publish_reference(self, model: str, reference: records.Reference) -> records.ReferenceName:
         """Write a reference that is too large for a change; return its name when it is acknowledged."""

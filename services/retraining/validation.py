@@ -16,7 +16,7 @@ from services.runtime.declaration import ModelDeclaration
 from streams.records import Reference
 
 if TYPE_CHECKING:
-    from services.retraining.dataset import TrainingSet
+    from services.retraining.training_set import TrainingSet
 
 LABEL_SHARE_MIN = 0.005
 """Minimum share of the rarer class: below it the label is probably wrong and no metric is reliable."""

@@ -13,7 +13,7 @@ from services.runtime.declaration import ModelDeclaration, QualityBounds
 if TYPE_CHECKING:
     import pandas as pd
 
-    from services.retraining.dataset import TrainingSet
+    from services.retraining.training_set import TrainingSet
 
 ERROR_MAX = 1e300
 """Bound of the labels of a regression: beyond it squares overflow."""

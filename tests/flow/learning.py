@@ -26,8 +26,8 @@ START_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 ROWS = 2000
-LAST_MS = START_MS + ROWS * 10 * MINUTE_MS
-"""By then every label of `history` is known: about a fortnight."""
+LAST_MS = START_MS + ROWS * 10 * MINUTE_MS + 2 * DAY_MS
+"""By then every label of `history` is mature: about a fortnight, and one label horizon."""
 
 Answered = tuple[records.Prediction, records.Outcome]
 
@@ -51,6 +51,8 @@ label:
   positive_above: 0.5
   horizon_hours: 48
   schema: {{id: string, at: timestamp, truth: float}}
+monitoring:
+  quality: {{colour: {{null_share_max: 0.5}}, noise: {{null_share_max: 0.2}}}}
 retraining:
   cooldown_days: 2
   minimum_labels: 500
@@ -59,6 +61,7 @@ retraining:
 gates:
   floor: 0.69
   margin: 0.0
+  block_hours: 12
 rollout:
   keep_first_as_shadow: frozen
 """

@@ -113,15 +113,15 @@ def test_first_model_is_promoted_and_a_worse_candidate_is_refused(running: Runni
     second = result_of(model, model.request("second", trigger="drift", at_ms=LAST_MS + 3 * DAY_MS))
 
     assert (second.result, second.version) == ("rejected", first.version + 1)
-    assert "does not beat the champion's" in second.reasons[0]
+    assert "higher than the champion's" in second.reasons[0]
     assert mlflow_client.version_of(client, model.name, CHAMPION) == first.version
     assert mlflow_client.version_of(client, model.name, mlflow_client.CHALLENGER) == second.version
     run = client.get_run(second.run_id)
-    assert run.data.tags["driftline.gates"] == second.reasons[0]
+    assert run.data.tags["driftline.gates"] == "; ".join(second.reasons)
     assert run.data.tags["driftline.trigger"] == "drift"
     assert run.data.metrics["champion_log_loss"] == pytest.approx(second.metrics["champion_log_loss"])
     artifacts = {artifact.path for artifact in client.list_artifacts(second.run_id)}
-    assert {"held_out.png", "candidate.json", "model"} <= artifacts
+    assert {"plots", "run", "candidate.json", "model"} <= artifacts
     assert running.retraining.count("driftline_retrainings", result="rejected", trigger="drift") == 2
 
 
@@ -187,8 +187,8 @@ class Publisher:
     def publish_result(self, finished: RetrainingFinished) -> None:
         self.publish(topics.RETRAINING.name, finished)
 
-    def feature_sets(self, model: str) -> FeatureSets:
-        return models_topic.feature_sets(self.settings, model)
+    def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:
+        return models_topic.read_model(self.settings, model)
 
     def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
         raise AssertionError(f"the reference of {model} fits into a change")

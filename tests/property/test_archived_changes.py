@@ -28,8 +28,10 @@ from services.model_registry.contract import LoadedVersion
 from services.model_registry.model_inputs import InputKind
 from services.monitoring.label_definition import label_definition
 from services.monitoring.prediction_decoder import PredictionDecoder
-from services.retraining import dataset
+from services.retraining import extraction
 from services.retraining.errors import InvalidDataError
+from services.retraining.extraction import Wanted
+from services.retraining.training_set import TrainingSet
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from services.scoring.arm_router import ArmRouter
@@ -292,9 +294,9 @@ def test_a_training_set_survives_another_list_of_features(
 
 def training_set(
     settings: Settings, declared: ModelDeclaration, history: History, after: Archived
-) -> dataset.TrainingSet:
+) -> TrainingSet:
     sets = FeatureSets([history.found.published, after.published])
-    return dataset.read(settings, declared, inputs_of(declared), NOW_MS + 10_000 * HOUR_MS, sets)
+    return extraction.read(settings, Wanted(declared, inputs_of(declared), NOW_MS + 10_000 * HOUR_MS, sets))
 
 
 def check_served(found: Archived) -> None:
@@ -305,7 +307,7 @@ def check_served(found: Archived) -> None:
             assert isinstance(value, str) is (name in found.published.text)
 
 
-def check_columns(before: model_inputs.Inputs, now: model_inputs.Inputs, data: dataset.TrainingSet) -> None:
+def check_columns(before: model_inputs.Inputs, now: model_inputs.Inputs, data: TrainingSet) -> None:
     """Check that each feature has values of its declared type, and only where its rows had that type.
 
     The texts of the rows before are no times.

@@ -24,7 +24,8 @@ from services.model_registry.model_inputs import InputKind
 from services.monitoring.label_join import SKEW_MS_MAX
 from services.monitoring.model_metrics import log_loss
 from services.monitoring.waiting_labels import WAIT_MS
-from services.retraining import dataset
+from services.retraining import extraction
+from services.retraining.extraction import Wanted
 from services.runtime.settings import Settings
 from streams import records
 from streams.inputs import LABEL, PREDICTION
@@ -208,7 +209,9 @@ def test_archive_and_training_have_the_first_request_and_the_latest_label(
         home = Settings(home=Path(folder))
         archived_rows.archive(home, asked, outcomes)
         declared = scenario.declaration(archived_rows.MODEL)
-        data = dataset.read(home, declared, {"x": InputKind.NUMBER, "colour": InputKind.TEXT}, KNOWN_MS)
+        data = extraction.read(
+            home, Wanted(declared, {"x": InputKind.NUMBER, "colour": InputKind.TEXT}, KNOWN_MS)
+        )
     rows = zip(data.rows["prediction_id"], data.features["x"], data.rows["label"], strict=True)
     assert {(key, x): label for key, x, label in rows} == wanted
     assert len(data.rows) == len(wanted)

@@ -16,6 +16,13 @@ class Retraining(Strict):
     """Whether a rise that is only estimated, before the labels arrive, also requests a retraining."""
     window: Literal["all", "since_change"] = "all"
     """The training set: all data, or the data since the change, if that has enough labels."""
+    max_days: float | None = Field(None, gt=0, le=DAYS_MAX)
+    """Only rows of this many days before the last one are used; null: all."""
+    max_rows: int | None = Field(None, ge=1)
+    """Only this many of the latest rows are used; null: all."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """Weights of the rows in training; balanced: each class has the same sum. The probabilities are then
+    those of balanced classes."""
     cooldown_days: float = Field(14, ge=0, le=DAYS_MAX)
     minimum_labels: int = Field(1000, ge=1)
     holdout_days: float = Field(7, gt=0, le=DAYS_MAX)

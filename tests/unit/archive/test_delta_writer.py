@@ -13,7 +13,9 @@ from services.archive.delta_writer import DeltaWriter
 from services.archive.row_schemas import DecodedRecord
 from services.model_registry.model_inputs import InputKind
 from services.monitoring import inference_log
-from services.retraining import dataset
+from services.retraining import extraction
+from services.retraining.extraction import Wanted
+from services.runtime.declaration import DAY_MS
 from services.runtime.settings import Settings
 from streams import records, topics
 from tests.unit.archive.kafka_records import OUTCOME, PREDICTION, TOPIC, Record, outcome
@@ -188,6 +190,6 @@ def test_a_training_set_is_read_from_an_earlier_table(settings: Settings, append
         append(settings, row_schemas.PREDICTIONS, topics.predictions("m"), [predicted], start=1)
         append(settings, row_schemas.OUTCOMES, TOPIC, [msgspec.structs.replace(OUTCOME, **later)], start=1)
 
-    found = dataset.read(settings, scenario.declaration(), given, known_ms=10)
+    found = extraction.read(settings, Wanted(scenario.declaration(), given, known_ms=DAY_MS))
     assert found.rows["prediction_id"].tolist() == ["0-0", "0-1"][: 1 + appended]
     assert found.features["amount"].tolist() == [7.0, 7.0][: 1 + appended]

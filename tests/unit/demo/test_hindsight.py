@@ -10,9 +10,10 @@ import pytest
 from services.demo import hindsight
 from services.demo.hindsight import Service
 from services.model_registry import loading, model_inputs, models_topic
-from services.retraining import candidate, dataset
+from services.retraining import archive_progress, candidate, extraction
 from services.runtime.declaration import HOUR_MS
 from services.runtime.settings import Settings
+from streams.feature_sets import FeatureSets
 from streams.records import RetrainingFinished
 from tests.unit.retraining import training_data
 
@@ -43,10 +44,12 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def model_of(settings: Any, declaration: Any, given: Any, version: int) -> Any:
         return types.SimpleNamespace(predict=lambda columns: np.full(len(columns["x"]), SCORES[version]))
 
-    monkeypatch.setattr(dataset, "wait_for_archive", lambda settings, model, ends: found.append(ends))
+    monkeypatch.setattr(
+        archive_progress, "wait_for_archive", lambda settings, model, ends: found.append(ends)
+    )
     monkeypatch.setattr(model_inputs, "of_model", lambda *given: {})
-    monkeypatch.setattr(models_topic, "feature_sets", lambda *given: None)
-    monkeypatch.setattr(dataset, "read", lambda *given: data)
+    monkeypatch.setattr(models_topic, "read_model", lambda *given: (None, FeatureSets()))
+    monkeypatch.setattr(extraction, "read", lambda *given: data)
     monkeypatch.setattr(
         candidate, "filled", lambda served, declaration: {"x": served.features["x"].to_numpy()}
     )

@@ -1,10 +1,13 @@
 """Archived features become columns of their declared types."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 
 from services.model_registry.model_inputs import InputKind
 from services.retraining import feature_columns
+from services.retraining.feature_columns import RowKind
 from streams.feature_sets import FeatureSets, feature_set
 
 PUBLISHED = feature_set("m", ["x", "colour"], ["colour"])
@@ -23,14 +26,33 @@ def rows(*found: tuple[str | None, list[float | None], list[str | None]]) -> pa.
     )
 
 
+def kind(digest: str, width: int = 2, definitions: Mapping[str, str] | None = None) -> RowKind:
+    return feature_columns.kind_of_rows(digest, width, GIVEN, SETS, definitions or {})
+
+
 def test_only_rows_with_known_names_and_as_many_values_are_named() -> None:
-    table = rows(
-        (PUBLISHED.digest, [1.0, None], [None, "red"]),
-        (None, [2.0, None], [None, "red"]),
-        ("ffffffffffff", [3.0, None], [None, "red"]),
-        (PUBLISHED.digest, [4.0], [None]),
-    )
-    assert feature_columns.named_rows(table, GIVEN, SETS).tolist() == [True, True, False, False]
+    rows = ((PUBLISHED.digest, 2), ("", 2), ("ffffffffffff", 2), (PUBLISHED.digest, 1))
+    assert [kind(*each).is_named for each in rows] == [True, True, False, False]
+
+
+def test_rows_with_another_definition_are_told_from_those_that_tell_none() -> None:
+    defined = feature_set("m", ["x", "colour"], ["colour"], {"x": "sum of 1 h"})
+    sets = FeatureSets([PUBLISHED, defined])
+    now, other = {"x": "sum of 1 h"}, {"x": "sum of 3 h"}
+    found = [
+        feature_columns.kind_of_rows(each.digest, 2, GIVEN, sets, definitions)
+        for each in (PUBLISHED, defined)
+        for definitions in (now, other)
+    ]
+    assert found == [(True, True, False), (True, True, False), (True, True, True), (True, False, True)]
+
+
+def test_a_number_in_a_text_is_found() -> None:
+    assert feature_columns.holds_numbers(np.array(["a", 7.0, None], dtype=object)).tolist() == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_columns_have_the_declared_order_and_type() -> None:

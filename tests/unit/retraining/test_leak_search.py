@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from services.retraining.dataset import TrainingSet
 from services.retraining.leak_search import leaks
+from services.retraining.training_set import TrainingSet
 from tests.unit.retraining import task_models
 from tests.unit.retraining.training_data import declaration, training_set
 

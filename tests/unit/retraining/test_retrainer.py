@@ -13,14 +13,23 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from services.feature_store.plan import ServicePlan
 from services.model_registry import input_format, mlflow_client, model_inputs, registration
-from services.model_registry.model_inputs import Inputs
-from services.retraining import mlflow_run
+from services.retraining import mlflow_run, run_folder
 from services.retraining.retrainer import MakeChanges, Retrainer
+from services.retraining.run_folder import RunFolder
+from services.retraining.steps import model_steps
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from services.runtime.settings import Settings
 from streams import feature_sets
 from streams.feature_sets import FeatureSets
-from streams.records import FeatureValue, Reference, ReferenceName, RetrainingFinished, RetrainingRequested
+from streams.records import (
+    Arm,
+    FeatureValue,
+    ModelChanged,
+    Reference,
+    ReferenceName,
+    RetrainingFinished,
+    RetrainingRequested,
+)
 from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
 from tests.unit.retraining.training_data import DECLARATION, NOW_MS, request
 
@@ -31,12 +40,14 @@ class Publisher:
     def __init__(self) -> None:
         self.results: list[RetrainingFinished] = []
         self.changed: list[str] = []
+        self.latest: ModelChanged | None = None
+        self.sets = FeatureSets()
 
     def publish_result(self, finished: RetrainingFinished) -> None:
         self.results.append(finished)
 
-    def feature_sets(self, model: str) -> FeatureSets:
-        return FeatureSets()
+    def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:
+        return self.latest, self.sets
 
     def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
         raise AssertionError(f"the reference of {model} fits into a change")
@@ -54,10 +65,10 @@ def no_ends(topics: Sequence[str]) -> dict[str, list[int]]:
     return {topic: [] for topic in topics}
 
 
-def retrainer(publisher: Publisher, **changes: object) -> Retrainer:
+def retrainer(publisher: Publisher, settings: Settings | None = None, **changes: object) -> Retrainer:
     declaration = DECLARATION.model_copy(update=changes)
     folder = SimpleNamespace(valid={declaration.name: declaration}, faults={})
-    return Retrainer(Settings(), cast("Any", folder), publisher, no_ends)
+    return Retrainer(settings or Settings(), cast("Any", folder), publisher, no_ends)
 
 
 def finished(asked: RetrainingRequested) -> RetrainingFinished:
@@ -122,13 +133,15 @@ def test_result_is_known_from_then_on(publisher: Publisher) -> None:
 
 
 def test_an_outage_of_the_registry_is_no_result(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def connect(settings: Settings) -> None:
         raise ConnectionRefusedError("MLflow")
 
-    monkeypatch.setattr("services.model_registry.mlflow_client.connect", connect)
-    subject = retrainer(publisher)
+    monkeypatch.setattr(mlflow_client, "connect", connect)
+    monkeypatch.setattr(model_inputs, "of_model", lambda *_: {})
+    monkeypatch.setattr(model_inputs, "definitions_of_model", lambda *_: {})
+    subject = retrainer(publisher, Settings(home=tmp_path))
     with pytest.raises(ConnectionRefusedError):
         subject.handle(request("r1"))
     assert publisher.results == []
@@ -152,7 +165,10 @@ def declared_with_all_types() -> ModelDeclaration:
         given
         | {"request": given["request"] | {"schema": fields | TYPES, "key": "flight"}}
         | {"features": {"service": "s", "from_request": list(TYPES)}}
-        | {"monitoring": {}, "retraining": {"minimum_labels": 100, "holdout_days": 3}}
+        | {
+            "monitoring": {"quality": {"maybe": {"null_share_max": 0.3}}},
+            "retraining": {"minimum_labels": 100, "holdout_days": 3},
+        }
         | {"gates": {"floor": 1.0}}
     )
 
@@ -201,11 +217,10 @@ class Run:
 
     def log(self, *_: object) -> None: ...
 
-    def register(self, trained: Any, declared: ModelDeclaration, given: Inputs, _kept: object) -> int:
-        folder = self._settings.home / "model"
-        registration.seal_estimator(
-            self._settings, declared, given, trained.estimator, trained.examples, folder
-        )
+    def register(self, run: RunFolder, _kept: object) -> int:
+        folder, given = self._settings.home / "model", run.context.given
+        released, examples = model_steps.estimators(run).released, model_steps.examples(run)
+        registration.seal_estimator(self._settings, run.declaration, given, released, examples, folder)
         self.types = {name: each.type.value for name, each in input_format.read(folder, given).items()}
         return 7
 
@@ -219,12 +234,10 @@ def test_a_model_with_features_of_all_declared_types_is_trained_and_registered(
     monkeypatch.setattr(model_inputs, "of_model", lambda *_: kinds)
     monkeypatch.setattr(model_inputs, "definitions_of_model", lambda *_: {})
     monkeypatch.setattr(mlflow_client, "connect", lambda _: client)
-    monkeypatch.setattr(mlflow_client, "version_of", lambda *_: None)
     monkeypatch.setattr(mlflow_run, "RetrainingRun", run)
     monkeypatch.setattr(mlflow_run, "promote", lambda *_: None)
-    monkeypatch.setattr("services.retraining.retrainer.function_of", lambda *_: by_all_types)
-    sets = FeatureSets([feature_sets.feature_set(MODEL, list(kinds), model_inputs.textual(kinds))])
-    monkeypatch.setattr(publisher, "feature_sets", lambda _: sets)
+    monkeypatch.setattr(model_steps, "function_of", lambda *_: by_all_types)
+    publisher.sets = FeatureSets([feature_sets.feature_set(MODEL, list(kinds), model_inputs.textual(kinds))])
     archive_rows_of_all_types(settings)
     folder = SimpleNamespace(valid={MODEL: declared}, faults={})
     result = Retrainer(settings, cast("Any", folder), publisher, no_ends).handle(request())
@@ -233,3 +246,23 @@ def test_a_model_with_features_of_all_declared_types_is_trained_and_registered(
     assert result.metrics["auc"] > 0.9
     assert run.types["since"] == "datetime"
     assert publisher.changed == [MODEL]
+
+
+def test_a_run_is_compared_with_the_version_that_serves(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A repeat has the same champion, whoever serves then."""
+    monkeypatch.setattr(model_inputs, "of_model", lambda *_: {})
+    monkeypatch.setattr(model_inputs, "definitions_of_model", lambda *_: {})
+    subject = retrainer(publisher, Settings(home=tmp_path))
+
+    def champion(version: int) -> int | None:
+        arms = [Arm(name="champion", version=version, weight=10_000)]
+        publisher.latest = ModelChanged(model=MODEL, arms=arms, changed_at_ms=1, reason="by hand")
+        run = subject.begin(request())
+        assert isinstance(run, RunFolder)
+        return run.context.champion
+
+    assert [champion(3), champion(4)] == [3, 3]
+    run_folder.of_request(Settings(home=tmp_path), MODEL, request().request_id).remove_all()
+    assert champion(4) == 4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from services.monitoring import reference
-from services.retraining.dataset import TrainingSet
 from services.retraining.errors import InvalidDataError
+from services.retraining.training_set import TrainingSet
 from services.retraining.validation import check, validate
 from services.retraining.validation_report import ValidationReport
 from services.runtime.declaration import ModelDeclaration, QualityBounds

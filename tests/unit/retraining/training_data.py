@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from services.retraining.dataset import DataVersion, TrainingSet
-from services.runtime.declaration import DAY_MS, ModelDeclaration, Retraining
+from services.retraining.training_set import DataVersion, TrainingSet
+from services.runtime.declaration import DAY_MS, Gates, ModelDeclaration, Retraining
 from services.runtime.declaration_file import load
 from streams import records
 
 NOW_MS = 1_700_000_000_000
 _GIVEN: ModelDeclaration = load(Path(__file__).parents[3] / "models" / "arrival_delay" / "model.yaml")
 DECLARATION = _GIVEN.model_copy(
-    update={"retraining": Retraining(cooldown_days=14, holdout_days=7, effective_after_hours=6)}
+    update={
+        "retraining": Retraining(cooldown_days=14, holdout_days=7, effective_after_hours=6),
+        "gates": Gates(floor=0.75, margin=-0.002),
+    }
 )
 """What the model's owner tunes is fixed here."""
 

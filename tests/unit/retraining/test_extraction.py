@@ -1,29 +1,46 @@
 """The training set is read from Delta tables in a folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from services.model_registry.model_inputs import InputKind
+from services.model_registry.model_inputs import InputKind, Inputs
 from services.monitoring.label_definition import label_definition
-from services.retraining import dataset
-from services.retraining.errors import ArchiveBehindError, InvalidDataError
-from services.runtime.declaration import DAY_MS
+from services.retraining import extraction
+from services.retraining.errors import InvalidDataError
+from services.retraining.extraction import Wanted
+from services.retraining.training_set import TrainingSet
+from services.runtime.declaration import DAY_MS, HOUR_MS, ModelDeclaration
 from services.runtime.settings import Settings
-from streams import feature_sets, topics
+from streams import feature_sets
 from streams.feature_sets import FeatureSets
-from tests.unit.retraining import training_data
 from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
-from tests.unit.retraining.training_data import DECLARATION, request
+from tests.unit.retraining.training_data import declaration
 
 GIVEN = {"x": InputKind.NUMBER, "carrier": InputKind.TEXT}
+HORIZON_MS = 100
+"""A label comes at the end of its horizon, see `archived_rows.outcome`."""
+DECLARATION = declaration("label", horizon_hours=HORIZON_MS / HOUR_MS)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
+
+
+def read(
+    settings: Settings,
+    given: Inputs,
+    known_ms: int,
+    sets: FeatureSets | None = None,
+    definitions: Mapping[str, str] | None = None,
+    declared: ModelDeclaration = DECLARATION,
+) -> TrainingSet:
+    wanted = Wanted(declared, given, known_ms, sets or FeatureSets(), definitions or {})
+    return extraction.read(settings, wanted)
 
 
 def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Settings):
@@ -36,7 +53,7 @@ def test_rows_are_what_was_served_and_known_at_the_time_in_order(settings: Setti
         ],
         [outcome("late", 30), outcome("a", 10, 0.0), outcome("b", 20)],
     )
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=120)
+    data = read(settings, GIVEN, 120)
 
     assert data.rows["prediction_id"].tolist() == ["a", "b"]
     assert data.labels.tolist() == [0, 1]
@@ -53,7 +70,7 @@ def test_first_prediction_and_first_label_of_an_id_count(settings: Settings):
         [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
         [outcome("a", 10, 0.0), outcome("a", 12, 1.0)],
     )
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+    data = read(settings, GIVEN, 1000)
 
     assert data.features["x"].tolist() == [1.0]
     assert data.labels.tolist() == [0]
@@ -66,22 +83,95 @@ def test_a_label_belongs_to_the_prediction_with_which_drift_has_joined_it(settin
         [prediction("a", 10, [1, "UA"]), prediction("a", 11, [2, "UA"])],
         [outcome("a", 11, 0.0)],
     )
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+    data = read(settings, GIVEN, 1000)
 
     assert data.event_times_ms.tolist() == [11]
     assert data.features["x"].tolist() == [2.0]
 
 
-def test_a_corrected_label_is_read_as_it_was_known_at_the_time(settings: Settings):
-    first = outcome("a", 10, 1.0)
-    second = replace(first, label=0.0, label_time_ms=500, correction=1, corrected_label=1.0)
-    third = replace(second, label=1.0, correction=2, corrected_label=0.0, label_time_ms=600)
-    archive(settings, [prediction("a", 10, [1, "UA"])], [first, second, third])
+def test_the_last_label_within_the_horizon_counts(settings: Settings):
+    first = replace(outcome("a", 10, 1.0), label_time_ms=20)
+    second = replace(first, label=0.0, label_time_ms=50, correction=1, corrected_label=1.0)
+    late = replace(second, label=1.0, correction=2, corrected_label=0.0, label_time_ms=10 + HORIZON_MS + 1)
+    archive(settings, [prediction("a", 10, [1, "UA"])], [first, second, late])
+    assert read(settings, GIVEN, 1000).labels.tolist() == [0.0]
 
-    def labels(known_ms: int):
-        return dataset.read(settings, DECLARATION, GIVEN, known_ms).rows["label"].tolist()
 
-    assert [labels(known_ms) for known_ms in (499, 500, 599, 600)] == [[1.0], [0.0], [0.0], [1.0]]
+def test_a_row_whose_label_may_still_come_or_change_is_not_taken(settings: Settings):
+    """Labels of one class may come early: the last days would hold that class alone."""
+    early = replace(outcome("b", 11), label_time_ms=12)
+    archive(
+        settings, [prediction("a", 10, [1, "UA"]), prediction("b", 11, [1, "UA"])], [outcome("a", 10), early]
+    )
+    wanted = Wanted(DECLARATION, GIVEN, 10 + HORIZON_MS)
+    description = extraction.extract(settings, wanted, settings.home / "rows.parquet")
+    assert (description.version.rows, description.immature) == (1, 1)
+    with pytest.raises(
+        InvalidDataError, match=r"none of 1 labelled predictions is older than label\.horizon"
+    ):
+        read(settings, GIVEN, 9 + HORIZON_MS)
+
+
+def test_a_label_dated_before_its_request_costs_only_its_row(settings: Settings):
+    archive(
+        settings,
+        [prediction(key, 10, [1, "UA"]) for key in ("a", "b")],
+        [outcome("a", 10), replace(outcome("b", 10), label_time_ms=9)],
+    )
+    data = read(settings, GIVEN, 1000)
+    assert (data.rows["prediction_id"].tolist(), data.left_out_by["other_labels"]) == (["a"], 1)
+
+
+def test_a_number_in_a_text_feature_costs_only_its_row(settings: Settings):
+    archive(
+        settings,
+        [prediction("a", 10, [1, "UA"]), prediction("b", 10, [1, 7])],
+        [outcome("a", 10), outcome("b", 10)],
+    )
+    data = read(settings, GIVEN, 1000)
+    assert (data.rows["prediction_id"].tolist(), data.left_out) == (["a"], 1)
+    assert data.left_out_by["number_in_text"] == 1
+
+
+def archive_days(settings: Settings, days: int) -> None:
+    """A row each six hours."""
+    times_ms = [number * DAY_MS // 4 for number in range(days * 4)]
+    archive(
+        settings,
+        [prediction(f"p{time_ms}", time_ms, [1, "UA"]) for time_ms in times_ms],
+        [outcome(f"p{time_ms}", time_ms) for time_ms in times_ms],
+    )
+
+
+def test_caps_by_days_and_by_rows_keep_the_latest(settings: Settings):
+    archive_days(settings, 10)
+
+    def found(**caps: float) -> list[int]:
+        retraining = DECLARATION.retraining.model_copy(update=caps)
+        declared = DECLARATION.model_copy(update={"retraining": retraining})
+        data = read(settings, GIVEN, 20 * DAY_MS, declared=declared)
+        return list(map(int, data.event_times_ms))
+
+    everything = found()
+    assert len(everything) == 40
+    assert found(max_rows=7) == everything[-7:]
+    assert found(max_days=2) == everything[-9:]
+    assert found(max_days=2, max_rows=3) == everything[-3:]
+
+
+def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken(settings: Settings):
+    archive_days(settings, 10)
+    changes = {"window": "since_change", "holdout_days": 2, "minimum_labels": 12}
+    declared = DECLARATION.model_copy(
+        update={"retraining": DECLARATION.retraining.model_copy(update=changes)}
+    )
+
+    def rows(change_ms: int) -> int:
+        wanted = Wanted(declared, GIVEN, 20 * DAY_MS, change_ms=change_ms)
+        return extraction.read(settings, wanted).version.rows
+
+    assert rows(5 * DAY_MS) == 20, "of these, twelve are before the held-out days"
+    assert rows(5 * DAY_MS + 1) == 40
 
 
 def test_an_id_of_two_requests_has_a_row_for_each_that_has_an_outcome(settings: Settings):
@@ -92,7 +182,7 @@ def test_an_id_of_two_requests_has_a_row_for_each_that_has_an_outcome(settings: 
         [prediction("a", time_ms, [time_ms, "UA"]) for time_ms in times_ms],
         [outcome("a", 10, 0.0), outcome("a", 900, 1.0)],
     )
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+    data = read(settings, GIVEN, 1000)
 
     assert (data.event_times_ms.tolist(), data.labels.tolist()) == ([10, 900], [0, 1])
     assert data.features["x"].tolist() == [10.0, 900.0]
@@ -101,7 +191,7 @@ def test_an_id_of_two_requests_has_a_row_for_each_that_has_an_outcome(settings: 
 def test_of_two_requests_of_one_time_the_outcome_tells_which_counts(settings: Settings):
     asked = [replace(prediction("a", 10, [version, "UA"]), version=version) for version in (1, 2)]
     archive(settings, asked, [replace(outcome("a", 10), version=2)])
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+    data = read(settings, GIVEN, 1000)
 
     assert data.features["x"].tolist() == [2.0]
 
@@ -116,7 +206,7 @@ def test_rows_whose_names_are_not_known_are_left_out_and_counted(settings: Setti
         ],
         [outcome(key, 10) for key in ("short", "unknown", "a")],
     )
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+    data = read(settings, GIVEN, 1000)
     assert (data.rows["prediction_id"].tolist(), data.left_out) == (["a"], 2)
 
 
@@ -138,20 +228,18 @@ def test_rows_with_another_definition_of_a_feature_are_left_out_and_counted(sett
         [outcome(key, 10) for key in ("unknown", "before", "now")],
     )
     given = GIVEN | {"added": InputKind.NUMBER}
-    data = dataset.read(settings, DECLARATION, given, 1000, sets, now.definitions)
+    data = read(settings, given, 1000, sets, now.definitions)
     assert data.rows["prediction_id"].tolist() == ["now", "unknown"]
     assert (data.left_out, data.left_out_by) == (1, {"unnamed": 0, "other_features": 1, "other_labels": 0})
     assert data.definitions_unknown == 1
     with pytest.raises(InvalidDataError, match="none of 3 rows has its features as the feature views define"):
-        dataset.read(
-            settings, DECLARATION, {"carrier": InputKind.TEXT}, 1000, FeatureSets([before]), {"x": "?"}
-        )
+        read(settings, {"carrier": InputKind.TEXT}, 1000, FeatureSets([before]), {"x": "?"})
 
 
 def test_no_row_with_known_names_is_an_error(settings: Settings):
     archive(settings, [prediction("a", 10, [1])], [outcome("a", 10)])
     with pytest.raises(InvalidDataError, match="none of 1 rows has features whose names are known"):
-        dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+        read(settings, GIVEN, 1000)
 
 
 def test_features_are_aligned_by_name_over_all_history(settings: Settings):
@@ -167,7 +255,7 @@ def test_features_are_aligned_by_name_over_all_history(settings: Settings):
         [outcome(key, time) for key, time in (("before names", 10), ("named", 11), ("exchanged", 12))],
     )
     given = {"rate": InputKind.NUMBER, "carrier": InputKind.TEXT, "income": InputKind.NUMBER}
-    data = dataset.read(settings, DECLARATION, given, 1000, FeatureSets([first, second]))
+    data = read(settings, given, 1000, FeatureSets([first, second]))
     assert data.features["rate"].tolist() == [0.5, 0.6, 0.7]
     assert data.features["carrier"].tolist() == ["AA", "UA", "DL"]
     np.testing.assert_array_equal(data.features["income"].to_numpy(), [np.nan, np.nan, 1000])
@@ -175,7 +263,7 @@ def test_features_are_aligned_by_name_over_all_history(settings: Settings):
 
 def test_labels_of_another_definition_and_after_the_horizon_are_left_out(settings: Settings):
     fits = label_definition(DECLARATION)
-    late_ms = DECLARATION.label.horizon_ms + 11
+    late_ms = HORIZON_MS + 11
     outcomes = [
         outcome("before definitions", 10),
         replace(outcome("fits", 11), definition=fits),
@@ -187,71 +275,30 @@ def test_labels_of_another_definition_and_after_the_horizon_are_left_out(setting
         [prediction(each.prediction_id, each.event_time_ms, [1, "UA"]) for each in outcomes],
         outcomes,
     )
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=2 * late_ms)
+    data = read(settings, GIVEN, 2 * late_ms)
     assert data.rows["prediction_id"].tolist() == ["before definitions", "fits"]
     assert data.left_out == 2
 
 
 def test_a_feature_that_is_missing_in_all_rows_keeps_its_declared_type(settings: Settings):
     archive(settings, [prediction("a", 10, [None, None])], [outcome("a", 10)])
-    data = dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+    data = read(settings, GIVEN, 1000)
     assert [str(kind) for kind in data.features.dtypes] == ["float64", "object"]
     assert data.text == ["carrier"]
 
 
 def test_nothing_to_train_on_is_said(settings: Settings):
     with pytest.raises(InvalidDataError, match="no table outcomes, predictions"):
-        dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
+        read(settings, GIVEN, 1000)
     archive(settings, [prediction("a", 10, [1, "UA"])], [])
     with pytest.raises(InvalidDataError, match="no prediction has a label"):
-        dataset.read(settings, DECLARATION, GIVEN, known_ms=1000)
-
-
-def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken():
-    data = training_data.training_set(1000)
-    retraining = training_data.declaration(holdout_days=2, minimum_labels=300).retraining
-    from_ms = (
-        training_data.NOW_MS - 6 * DAY_MS
-    )  # of ten days, five are left, three of them before the held-out ones
-    found = dataset.since_change(data, from_ms, retraining)
-    assert len(found.rows) == len(found.features) == found.version.rows == 500
-    assert found.version.first_event_ms == found.rows["event_time_ms"].min() == from_ms
-    assert found.rows["prediction_id"][0] == data.rows["prediction_id"][500]
-    assert found.version.sha256 != data.version.sha256
-    assert dataset.since_change(data, from_ms + DAY_MS, retraining) is data
+        read(settings, GIVEN, 1000)
 
 
 def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settings, tmp_path: Path):
     archive(settings, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 1.0)])
     other = Settings(home=tmp_path / "other")
     archive(other, [prediction("a", 10, [1, "UA"])], [outcome("a", 10, 0.0)])
-    digests = [
-        dataset.read(each, DECLARATION, GIVEN, 1000).version.sha256 for each in (settings, settings, other)
-    ]
+    digests = [read(each, GIVEN, 1000).version.sha256 for each in (settings, settings, other)]
 
     assert digests[0] == digests[1] != digests[2]
-
-
-def test_archive_that_is_behind_is_named_with_what_it_lacks(settings: Settings):
-    archive(settings, [prediction("a", 10, [1, "UA"])], [])
-
-    with pytest.raises(ArchiveBehindError, match=r"predictions\.arrival_delay/1 from offset 0 to 4"):
-        dataset.wait_for_archive(settings, MODEL, {topics.predictions(MODEL): [1, 4]}, seconds_max=0)
-
-
-def test_archive_that_holds_all_is_not_waited_for(settings: Settings):
-    archive(settings, [prediction("a", 10, [1, "UA"])], [])
-
-    dataset.wait_for_archive(settings, MODEL, {topics.predictions(MODEL): [1]}, seconds_max=0)
-
-
-def test_request_without_offsets_wants_the_ends():
-    ends = {topics.predictions(MODEL): [1], topics.outcomes(MODEL): []}
-
-    assert dataset.wanted_offsets(request(), lambda _: ends) == ends
-
-
-def test_request_wants_its_own_offsets_of_what_is_archived():
-    asked = replace(request(), offsets={topics.predictions(MODEL): [1, 4], "others": [9]})
-
-    assert dataset.wanted_offsets(asked, lambda _: {}) == {topics.predictions(MODEL): [1, 4]}

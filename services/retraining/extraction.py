@@ -1,0 +1,344 @@
+"""The rows of a training set, from the inference log to a file: served predictions with their outcomes.
+
+DuckDB joins and sorts outside of memory, and the file is written slice by slice: what this takes does not
+grow with the number of rows.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from services.model_registry.model_inputs import InputKind, Inputs
+from services.monitoring import inference_log
+from services.monitoring.label_definition import label_definition
+from services.retraining import feature_columns, training_set
+from services.retraining.errors import InvalidDataError
+from services.retraining.training_set import (
+    ROW_COLUMNS,
+    Columns,
+    DataDescription,
+    ParquetFile,
+    TrainingSet,
+)
+from services.runtime.declaration import DAY_MS, ModelDeclaration
+from services.runtime.settings import Settings
+from streams.feature_sets import FeatureSets
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+_log = structlog.get_logger()
+
+SLICE_ROWS = 65_536
+"""Rows in memory at once; a row of 500 features is 8 KiB."""
+ROWS_MAX = 1 << 62
+MEMORY_MIB = 1024
+"""Memory of DuckDB; what does not fit is on disk, beside the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which rows are wanted."""
+
+    declaration: ModelDeclaration
+    given: Inputs
+    """The declared features in order."""
+    known_ms: int
+    """Labels count with the value that was known at this event time."""
+    sets: FeatureSets = dataclasses.field(default_factory=FeatureSets)
+    """The published names and definitions of the features that rows hold."""
+    definitions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Digests of the present definitions, by feature; by default all rows fit them."""
+    change_ms: int | None = None
+    """Start of the rows if there are enough since then; see ``retraining.window``."""
+    tables: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Versions of the Delta tables; empty: the latest."""
+
+    @property
+    def mature_ms(self) -> int:
+        """The last event time whose label horizon had passed: later labels may still have come.
+
+        A label that comes early is no reason to take its row: where the delay depends on the class, the rows
+        of the last days would be of one class.
+        """
+        return self.known_ms - self.declaration.label.horizon_ms
+
+
+_JOINED = """
+    CREATE TEMP VIEW joined AS
+    SELECT prediction_id, event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
+           coalesce({feature_set}, '') AS feature_set, len(p.features_number) AS width,
+           p.partition AS request_partition, p.offset AS request_offset, o.source_offset AS label_offset,
+           coalesce({correction}, 0) AS correction,
+           p.version IS DISTINCT FROM o.version OR p.arm IS DISTINCT FROM o.arm
+           OR p.score IS DISTINCT FROM o.score AS differs,
+           coalesce({definition}, '') IN ('', '{label_definition}')
+           AND o.label_time_ms - event_time_ms BETWEEN 0 AND {horizon_ms} AS fits,
+           event_time_ms <= {mature_ms} AS is_mature
+    FROM predictions p JOIN outcomes o USING (prediction_id, event_time_ms)
+    WHERE p.model = '{model}' AND o.model = '{model}' AND o.label_time_ms <= {known_ms}
+"""
+_KINDS = "SELECT feature_set, width, fits, is_mature, count(*) AS count FROM joined GROUP BY ALL"
+_ROWS = """
+    CREATE TEMP VIEW chosen AS
+    SELECT prediction_id, event_time_ms, label_time_ms, label, features_number, features_text, feature_set
+    FROM joined JOIN usable USING (feature_set, width)
+    WHERE fits AND is_mature
+    QUALIFY row_number() OVER (
+        PARTITION BY prediction_id, event_time_ms
+        ORDER BY correction DESC, differs, label_time_ms, request_partition, request_offset, label_offset
+    ) = 1
+"""
+"""The first row of each id and event time counts: its last label that was known then. An outcome has the id
+and the event time of the prediction with which drift has joined the label, so one that was asked again has
+none. Of two that were asked for at the same time, the outcome's version, arm and score tell which it is."""
+_ORDERED = """
+    SELECT * FROM (
+        SELECT * FROM chosen WHERE event_time_ms >= {from_ms}
+        ORDER BY event_time_ms DESC, prediction_id DESC LIMIT {rows_max}
+    ) ORDER BY event_time_ms, prediction_id
+"""
+_SPAN = """
+    SELECT count(*), max(event_time_ms) FROM (
+        SELECT DISTINCT prediction_id, event_time_ms FROM joined JOIN usable USING (feature_set, width)
+        WHERE fits AND is_mature AND event_time_ms >= {from_ms}
+    )
+"""
+
+
+def extract(settings: Settings, wanted: Wanted, path: Path) -> DataDescription:
+    """Write all rows whose label was known and mature at an event time, in the order of event time and id.
+
+    Features are aligned by name: one that a row does not have is missing there. Rows are left out and counted
+    if the names of their features are not known, if one of their features had another definition, or if
+    their label has another definition than the declared one or did not come within the declared horizon. Rows
+    that do not tell how their features were defined are kept, counted and logged.
+
+    Raises:
+        InvalidDataError: No row is left.
+    """
+    opened = _tables(settings, wanted.tables)
+    with inference_log.connect(settings, opened) as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY_MIB}MiB'")
+        connection.execute(f"SET temp_directory = '{path.parent / 'duckdb'}'")
+        connection.execute(_joined(opened, wanted))
+        counts = _counts(connection, wanted)
+        connection.execute(_ROWS)
+        limits = _limits(connection, wanted)
+        with ParquetFile(path, wanted.given) as file:
+            in_texts = _write(connection, wanted, limits, file)
+    left_out_by = counts.left_out_by | ({"number_in_text": in_texts} if in_texts else {})
+    if not file.rows:
+        raise InvalidDataError(f"none of {in_texts} rows {_NONE_LEFT['number_in_text']}")
+    versions = {name: opened[name].version() for name in (inference_log.PREDICTIONS, inference_log.OUTCOMES)}
+    description = DataDescription(
+        version=file.version(versions),
+        text=[name for name, kind in wanted.given.items() if kind is InputKind.TEXT],
+        times=[name for name, kind in wanted.given.items() if kind is InputKind.TIME],
+        left_out=counts.left_out + in_texts,
+        left_out_by=left_out_by,
+        definitions_unknown=counts.definitions_unknown,
+        immature=counts.immature,
+        beyond_caps=limits.rows_before - file.rows - in_texts,
+    )
+    _log_counts(wanted.declaration.name, description)
+    return description
+
+
+def _log_counts(model: str, found: DataDescription) -> None:
+    if found.left_out:
+        _log.warning(
+            "retraining.rows_left_out", model=model, rows=found.left_out, kept=found.version.rows,
+            **found.left_out_by,
+        )  # fmt: skip
+    if found.definitions_unknown:
+        _log.warning("retraining.definitions_unknown", model=model, rows=found.definitions_unknown)
+
+
+def _tables(settings: Settings, versions: Mapping[str, int]) -> "Mapping[str, DeltaTable]":
+    """Return the tables of the archive; raise `InvalidDataError` if one that is needed does not exist yet."""
+    opened = inference_log.tables(settings, versions)
+    absent = {inference_log.PREDICTIONS, inference_log.OUTCOMES} - opened.keys()
+    if absent:
+        raise InvalidDataError(
+            f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
+        )
+    return opened
+
+
+def _joined(opened: "Mapping[str, DeltaTable]", wanted: Wanted) -> str:
+    predictions, outcomes = opened[inference_log.PREDICTIONS], opened[inference_log.OUTCOMES]
+    return _JOINED.format(
+        feature_set=_column_of(predictions, "p", "feature_set"),
+        definition=_column_of(outcomes, "o", "definition"),
+        correction=_column_of(outcomes, "o", "correction", "INTEGER"),
+        model=wanted.declaration.name,  # a name of letters, digits and underscores
+        label_definition=label_definition(wanted.declaration),
+        horizon_ms=wanted.declaration.label.horizon_ms,
+        known_ms=wanted.known_ms,
+        mature_ms=wanted.mature_ms,
+    )
+
+
+def _column_of(table: "DeltaTable", alias: str, name: str, kind: str = "VARCHAR") -> str:
+    """Return the SQL of a column that a table of an older version does not have."""
+    exists = any(field.name == name for field in table.schema().fields)
+    return f"{alias}.{name}" if exists else f"CAST(NULL AS {kind})"
+
+
+_NONE_LEFT = {
+    "unnamed": "has features whose names are known: they were served before the features were changed, or "
+    "their names are not in the models topic; wait for labels of newer rows",
+    "other_features": "has its features as the feature views define them now: the views were changed after "
+    "these rows were written; wait for labels of newer rows",
+    "other_labels": "has a label as model.yaml declares it now: the task, classes or label were changed "
+    "after these rows were written; wait for newer labels",
+    "number_in_text": "has texts in all features that are declared as text: some hold numbers; change their "
+    "type in model.yaml or in the feature view",
+}
+
+
+class _Counts(NamedTuple):
+    left_out: int
+    left_out_by: dict[str, int]
+    definitions_unknown: int
+    immature: int
+
+
+def _counts(connection: "duckdb.DuckDBPyConnection", wanted: Wanted) -> _Counts:
+    """Count the rows by kind, and create the table ``usable`` of digests and widths that can be read."""
+    import pyarrow as pa
+
+    found = connection.execute(_KINDS).fetchall()
+    _check_any(found, wanted)
+    mature = [row for row in found if row[3]]
+    kinds = [
+        feature_columns.kind_of_rows(row[0], row[1], wanted.given, wanted.sets, wanted.definitions)
+        for row in mature
+    ]
+    number = np.array([row[4] for row in mature], dtype=np.int64)
+    fits = {
+        "unnamed": np.array([kind.is_named for kind in kinds]),
+        "other_features": np.array([kind.is_defined for kind in kinds]),
+        "other_labels": np.array([row[2] for row in mature]),
+    }
+    kept = _kept(fits, number)
+    usable = sorted(
+        {
+            row[:2]
+            for row, keep in zip(mature, (fits["unnamed"] & fits["other_features"]).tolist(), strict=True)
+            if keep
+        }
+    )
+    columns = list(zip(*usable, strict=True)) or [(), ()]
+    connection.register(
+        "usable",
+        pa.table(
+            {"feature_set": pa.array(columns[0], pa.string()), "width": pa.array(columns[1], pa.int64())}
+        ),
+    )
+    unknown = np.array([not kind.tells_definitions for kind in kinds])
+    return _Counts(
+        left_out=int(number[~kept].sum()),
+        left_out_by={reason: int(number[~each].sum()) for reason, each in fits.items()},
+        definitions_unknown=int(number[kept & unknown].sum()),
+        immature=sum(row[4] for row in found if not row[3]),
+    )
+
+
+def _check_any(found: list[Any], wanted: Wanted) -> None:
+    if not found:
+        raise InvalidDataError(
+            "no prediction has a label that was known at the time of the request: wait for labels"
+        )
+    if not any(row[3] for row in found):
+        raise InvalidDataError(
+            f"none of {sum(row[4] for row in found)} labelled predictions is older than label.horizon_hours "
+            f"({wanted.declaration.label.horizon_hours:g} h) at the time of the request: their labels may "
+            "still be corrected, and of others like them no label has come yet; wait for this time"
+        )
+
+
+def _kept(fits: Mapping[str, npt.NDArray[np.bool_]], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return the kinds of rows that fit in every respect; raise `InvalidDataError` if there is none."""
+    kept = np.ones(len(number), dtype=np.bool_)
+    for reason, each in fits.items():
+        kept &= each
+        if not kept.any():
+            raise InvalidDataError(f"none of {number.sum()} rows {_NONE_LEFT[reason]}")
+    return kept
+
+
+class _Limits(NamedTuple):
+    """Which of the usable rows are written: those from an event time on, and at most so many."""
+
+    from_ms: int | None
+    rows_max: int | None
+    rows_before: int
+    """Number of rows before the caps are applied."""
+
+
+def _limits(connection: "duckdb.DuckDBPyConnection", wanted: Wanted) -> _Limits:
+    retraining = wanted.declaration.retraining
+    rows, last_ms = _span(connection, 0)
+    from_ms = None
+    if retraining.max_days is not None:
+        from_ms = last_ms - round(retraining.max_days * DAY_MS)
+    change_ms = wanted.change_ms
+    if retraining.window == "since_change" and change_ms is not None and change_ms > (from_ms or 0):
+        since, _ = _span(connection, change_ms)
+        held_out, _ = _span(connection, last_ms - round(retraining.holdout_days * DAY_MS) + 1)
+        if since - held_out >= retraining.minimum_labels:
+            from_ms, rows = change_ms, since
+    return _Limits(from_ms, retraining.max_rows, rows)
+
+
+def _span(connection: "duckdb.DuckDBPyConnection", from_ms: int) -> tuple[int, int]:
+    """Return the number of usable rows from an event time on, and their last event time."""
+    ((rows, last_ms),) = connection.execute(_SPAN.format(from_ms=from_ms)).fetchall()
+    return rows, last_ms or 0
+
+
+def _write(
+    connection: "duckdb.DuckDBPyConnection", wanted: Wanted, limits: _Limits, file: ParquetFile
+) -> int:
+    """Write the chosen rows; return how many were left out because a text feature holds a number."""
+    query = _ORDERED.format(from_ms=limits.from_ms or 0, rows_max=limits.rows_max or ROWS_MAX)
+    reader = connection.sql(query).to_arrow_reader(SLICE_ROWS)
+    in_texts = 0
+    for batch in reader:
+        in_texts += _write_slice(batch, wanted, file)
+    return in_texts
+
+
+def _write_slice(batch: "pa.RecordBatch", wanted: Wanted, file: ParquetFile) -> int:
+    import pyarrow as pa
+
+    table = pa.Table.from_batches([batch])
+    features = feature_columns.columns(table, wanted.given, wanted.sets)
+    kept = np.ones(table.num_rows, dtype=np.bool_)
+    for name, kind in wanted.given.items():
+        if kind is InputKind.TEXT:
+            kept &= ~feature_columns.holds_numbers(features[name])
+    rows = {name: table[name].to_numpy()[kept] for name in ROW_COLUMNS}
+    file.write(rows, _taken(features, kept))
+    return int(np.count_nonzero(~kept))
+
+
+def _taken(features: Columns, kept: npt.NDArray[np.bool_]) -> Columns:
+    return features if kept.all() else {name: column[kept] for name, column in features.items()}
+
+
+def read(settings: Settings, wanted: Wanted) -> TrainingSet:
+    """Return the rows in memory; raises as `extract`."""
+    with tempfile.TemporaryDirectory(prefix="driftline-rows-") as folder:
+        path = Path(folder) / "rows.parquet"
+        return training_set.read(path, extract(settings, wanted, path))

@@ -1,0 +1,75 @@
+"""The steps that make a version of a candidate: card and register."""
+
+from services.model_registry import mlflow_client
+from services.monitoring import reference
+from services.retraining import candidate, evidence, mlflow_run, plots
+from services.retraining.evidence import Evaluation
+from services.retraining.mlflow_run import RegisteredCandidate
+from services.retraining.run_folder import (
+    CONTEXT,
+    DATA,
+    DATA_VERSION,
+    DECLARATION,
+    ESTIMATORS,
+    EVALUATION,
+    GATES,
+    HELD_OUT,
+    PLOTS,
+    REFERENCE,
+    REGISTERED,
+    REQUEST,
+    VALIDATION,
+    RunFolder,
+)
+from services.retraining.steps import data_steps, model_steps
+from services.retraining.steps.definition import Step
+from services.runtime.settings import Settings
+
+
+def card(run: RunFolder, _settings: Settings) -> None:
+    """Write what describes the version: its plots, and the reference with which drift compares."""
+    data, declaration, rows = data_steps.read(run), run.declaration, evidence.read(run)
+    features = data.features.drop(columns=list(data.times))
+    times_ms = data.event_times_ms
+    if not declaration.retraining.refit:
+        trained = candidate.split(data, declaration).trained
+        features, times_ms = features[trained], times_ms[trained]
+    columns = {
+        str(name): features[name].to_numpy(dtype=object if name in data.text else float)
+        for name in features.columns
+    }
+    importances = run.read(EVALUATION, Evaluation).importances
+    known = reference.KnownOutputs(rows.outputs, rows.labels, rows.event_times_ms)
+    run.write(
+        REFERENCE,
+        reference.build(0, reference.KnownRows(columns, times_ms), known, declaration, importances),
+    )
+    folder = run.path / PLOTS
+    folder.mkdir(exist_ok=True)
+    plots.save_all(declaration, model_steps.held_out(run), importances, folder)
+
+
+def register(run: RunFolder, settings: Settings) -> None:
+    """Register the candidate as a signed version, once for each request, with the result of its gates."""
+    request = run.request
+    client = mlflow_client.connect(settings)
+    found = mlflow_run.find(client, request.model, request.request_id)
+    if found is None:
+        with mlflow_run.RetrainingRun(client, settings, request) as mlflow:
+            found = mlflow_run.register(mlflow, run)
+    run.write(REGISTERED, found)
+
+
+def announce(run: RunFolder, settings: Settings) -> RegisteredCandidate:
+    """Move the alias that a registered candidate gets, and return it; a repeat changes nothing."""
+    registered = run.read(REGISTERED, RegisteredCandidate)
+    move = mlflow_run.refuse if registered.reasons else mlflow_run.promote
+    move(mlflow_client.connect(settings), run.declaration, registered.version)
+    return registered
+
+
+_ALL = (REQUEST, CONTEXT, DECLARATION, DATA_VERSION, VALIDATION, ESTIMATORS, EVALUATION, GATES, REFERENCE)
+CARD = Step(
+    "card", (REQUEST, DECLARATION, DATA, DATA_VERSION, VALIDATION, HELD_OUT, EVALUATION), (REFERENCE,), card
+)
+REGISTER = Step("register", (*_ALL, DATA), (REGISTERED,), register)

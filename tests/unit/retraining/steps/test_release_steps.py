@@ -1,0 +1,91 @@
+"""A candidate becomes a version with all that is needed to promote and to repeat it."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.model_registry import mlflow_client
+from services.retraining import mlflow_run
+from services.retraining.mlflow_run import RegisteredCandidate
+from services.retraining.run_folder import REFERENCE, REGISTERED, RunFolder
+from services.retraining.steps import pipeline, release_steps
+from services.retraining.steps.definition import run_step
+from services.runtime.declaration import Gates
+from services.runtime.settings import Settings
+from streams.records import Reference
+from tests.unit.retraining import runs
+from tests.unit.retraining.training_data import declaration
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> runs.MemoryRegistry:
+    made = runs.MemoryRegistry()
+    monkeypatch.setattr(mlflow_client, "connect", lambda _: made)
+    return made
+
+
+def released(folder: Path, floor: float = 0.75) -> tuple[RunFolder, Settings]:
+    declared = declaration(holdout_days=3, minimum_labels=100).model_copy(
+        update={"gates": Gates(floor=floor)}
+    )
+    run, settings = runs.extracted(folder, declared), Settings(home=folder)
+    for step in pipeline.STEPS[1:]:
+        run_step(step, run, settings)
+    return run, settings
+
+
+def test_a_version_tells_its_data_its_code_and_its_gates(
+    tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    run, settings = released(tmp_path)
+    registered = release_steps.announce(run, settings)
+    assert (registered.version, registered.reasons, registered.rows) == (1, [], 1000)
+    assert registered.reference.version == 1
+    assert registry.aliases["champion"] == "1"
+    assert registry.versions[0].tags[mlflow_client.REQUEST_TAG] == "r1"
+    logged = registry.logged
+    assert logged["driftline.data.tables"] == "predictions@1 outcomes@2"
+    assert (logged["driftline.code.version"], logged["driftline.code.git_commit"]) == ("1", "abc")
+    assert len(logged["driftline.code.training_sha256"]) == len(logged["driftline.data.sha256"]) == 64
+    assert (logged["driftline.gates"], logged["driftline.champion"]) == ("passed", "none")
+    assert logged["log_loss"] == registered.metrics["log_loss"]
+    assert {
+        "run/code/training.py",
+        "run/context.json",
+        "run/gates.json",
+        "plots/importance.png",
+        "plots/classes.png",
+    } <= set(registry.files)
+    kept = msgspec.json.decode(registry.files[mlflow_run.ARTIFACT], type=RegisteredCandidate)
+    assert (kept.version, kept.rows) == (0, 1000)
+
+
+def test_a_request_gets_one_version_whatever_is_repeated(
+    tmp_path: Path, registry: runs.MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, settings = released(tmp_path)
+    first = run.read(REGISTERED, RegisteredCandidate)
+    monkeypatch.setattr(mlflow_run, "_restore", lambda _client, _version: first)
+    run.remove(REGISTERED)
+    assert run_step(release_steps.REGISTER, run, settings)
+    assert run.read(REGISTERED, RegisteredCandidate) == first
+    assert len(registry.versions) == 1
+
+
+def test_a_refused_candidate_is_registered_as_challenger(
+    tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    run, settings = released(tmp_path, floor=0.1)
+    assert release_steps.announce(run, settings).reasons
+    assert registry.aliases == {mlflow_client.CHALLENGER: "1"}
+
+
+def test_the_reference_is_of_the_rows_that_were_trained_on(
+    tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    run, _ = released(tmp_path)
+    reference = run.read(REFERENCE, Reference)
+    assert [each.feature for each in reference.features] == ["x", "colour"]
+    assert sum(reference.features[0].counts) == 501
+    assert registry.ended == ["FINISHED"]
