@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from bench.report import Figures
 from services.model_registry.model_inputs import Columns
 from services.retraining import call_sample, validation
-from services.retraining.dataset import DataVersion, TrainingSet
 from services.retraining.evaluation import Numbers
 from services.retraining.gates import Evidence, HeldOut, judge
+from services.retraining.training_set import DataVersion, TrainingSet
 from services.runtime.declaration import DAY_MS, FairnessGate, Gates, LatencyGate, ModelDeclaration
 
 SEEDS = 5

@@ -5,9 +5,8 @@ import os
 
 import structlog
 
-from services.feature_store.plan_watch import PlanWatch
-from services.retraining import session
-from services.retraining.waiting_requests import WaitingRequests
+from services.retraining import session, trainings
+from services.retraining.request_queue import RequestQueue
 from services.runtime import blocking_process
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
@@ -21,17 +20,17 @@ def run() -> None:
     # One thread per fit, before OpenMP loads: two fits run side by side; sums have the same order anywhere.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings()
-    folder, plan = DeclarationFolder(settings.models), PlanWatch(settings)
-    quarantine, waiting = Quarantine("retraining"), WaitingRequests()
+    folder, quarantine = DeclarationFolder(settings.models), Quarantine("retraining")
+    requests = RequestQueue()
+    trainings.training_server()
     try:
         blocking_process.run(
             "retraining",
             settings,
             settings.retraining_port,
-            functools.partial(session.opened, settings, folder, quarantine, waiting),
+            functools.partial(session.opened, settings, folder, quarantine, requests),
             interrupt=True,
-            is_over=lambda: bool(folder.refresh()) | plan.refresh(),
-            detail=lambda: {**quarantine.detail(), **waiting.detail()},
+            detail=lambda: {**quarantine.detail(), **requests.detail()},
         )
     except KeyboardInterrupt:
         log.info("retraining.stopped")

@@ -42,6 +42,8 @@ REGISTERED = "registered.json"
 FAILURE = "failure.json"
 """Why the last attempt failed; `services.retraining.training_process` reads it."""
 LOCK = "lock"
+RUNS_KEPT = 3
+"""Runs of a model that stay on the disk."""
 _CHUNK_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -190,3 +192,10 @@ def prepare(
         run.write(CONTEXT, context)
     run.write(DECLARATION, given)
     run.keep_code(code)
+
+
+def remove_old(run: RunFolder, kept: int = RUNS_KEPT) -> None:
+    """Remove all runs of a model but this one and the latest others, which people may want to look at."""
+    found = sorted(run.path.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in [path for path in found if path != run.path][kept - 1 :]:
+        RunFolder(path).remove_all()

@@ -2,48 +2,37 @@
 
 Delivery: the offset of a request is committed after its result is acknowledged. A request that is delivered
 again is skipped if it has a result, and continues where it stopped if it has none. An interrupted training is
-a crash by design: it is done again. A request that failed, or ended the process, at `ATTEMPTS_MAX` attempts
-gets the result "failed", so that the requests after it are handled (`services.retraining.attempts`). A
-request of a model whose declaration is invalid waits (`services.retraining.waiting_requests`). Requests are
-handled one at a time, for all models. The topic's one partition is assigned by hand, because a training that
-takes hours would lose it to the group: run one process of this kind.
+a crash by design: its steps that are not done are done again. A request whose process ended without a word at
+`ATTEMPTS_MAX` attempts gets the result "failed" (`services.retraining.attempts`). An outage is no attempt,
+and is tried again later. Several models are trained at once, each by one process; requests that must wait
+block no others (`services.retraining.request_queue`). The topic's one partition is assigned by hand: run one
+process of this kind.
 """
 
 import contextlib
-import importlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError
 
-from services.model_registry import (
-    large_references,
-    ledger,
-    ledger_drafts,
-    mlflow_client,
-    models_topic,
-    skops_internals,
-)
-from services.model_registry.models_topic import OvertakenError
-from services.retraining.attempts import Attempts, of_text
-from services.retraining.retrainer import MakeChanges, Retrainer
-from services.retraining.waiting_requests import WaitingRequests
-from services.runtime import kafka_consumers, metrics, times
+from services.feature_store.plan_watch import PlanWatch
+from services.retraining.attempts import OpenAttempts, of_text
+from services.retraining.publisher import TopicPublisher
+from services.retraining.request_queue import RequestQueue
+from services.retraining.retrainer import Retrainer
+from services.retraining.trainings import Trainings
+from services.runtime import kafka_consumers, metrics
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_producers import RecordProducer
 from services.runtime.quarantine import Quarantine
 from services.runtime.recreated_topics import RecreatedTopics
 from services.runtime.settings import Settings
-from streams import codec, dead_letters, defects, records, topics
-from streams.cloud_events import Envelope
-from streams.feature_sets import FeatureSets
+from streams import codec, dead_letters, records, topics
 from streams.json_decoder import InvalidRecordError
-from streams.outages import is_outage
 
 log = structlog.get_logger()
 _decode = records.decoder_of(records.RetrainingRecord).decode
@@ -55,44 +44,32 @@ CLOSE_MS = 2000
 REQUESTS = TopicPartition(topics.RETRAINING.name, 0)
 
 
-WARMED = ("duckdb", "matplotlib.figure", "mlflow.sklearn", "pandera.pandas", "sklearn.ensemble")
-"""Slow libraries of a training, after skops, which searches all modules that are loaded."""
-
-
-def warm_up(settings: Settings) -> None:
-    """Import what takes seconds, and connect to MLflow, before the first request waits for it."""
-    skops_internals.skops_io()
-    for name in WARMED:
-        importlib.import_module(name)
-    mlflow_client.connect(settings).search_experiments(max_results=1)
-
-
 @contextlib.contextmanager
 def opened(
     settings: Settings,
     folder: DeclarationFolder,
     quarantine: Quarantine,
-    waiting: WaitingRequests,
+    requests: RequestQueue,
     _stopping: threading.Event,
 ) -> Iterator["RetrainingSession"]:
-    """Connect, read what has happened so far, and disconnect at the end of the block."""
-    quarantine.declare(folder.valid, folder.faults, time.monotonic())
-    warm_up(settings)
+    """Connect, read what has happened so far; at the end of the block end trainings and disconnect."""
+    plan = PlanWatch(settings)
     with contextlib.ExitStack() as stack:
         producer = stack.enter_context(contextlib.closing(RecordProducer(settings)))
         consumer = kafka_consumers.connect(settings, "retraining", group_id=GROUP, max_poll_records=1)
         stack.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_MS)
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
-        kafka_consumers.partition_count(consumer, topics.LEDGER.name)
         consumer.assign([REQUESTS])
-        session = RetrainingSession(settings, folder, consumer, producer, waiting)
+        session = RetrainingSession(settings, folder, consumer, producer, requests)
+        stack.callback(session.stop)
+        session.watch(lambda: bool(folder.refresh()) | plan.refresh(), quarantine)
         session.recall()
         log.info("retraining.waiting")
         yield session
 
 
 class RetrainingSession:
-    """Takes one request after the other."""
+    """Takes requests, lets a process train for each model, and writes the results."""
 
     def __init__(
         self,
@@ -100,87 +77,81 @@ class RetrainingSession:
         folder: DeclarationFolder,
         consumer: KafkaConsumer,
         producer: RecordProducer,
-        waiting: WaitingRequests,
+        requests: RequestQueue,
     ) -> None:
         """Take connected clients; nothing is read before `recall`."""
-        self._waiting = waiting
-        waiting.begin()
+        self._queue = requests
+        requests.clear()
         self._settings = settings
+        self._folder = folder
         self._consumer = consumer
         self._recreated = RecreatedTopics(consumer)
         self._producer = producer
-        self._retrainer = Retrainer(settings, folder, self, self.end_offsets)
-        self._attempts = Attempts(-1)
-        self._requests: dict[str, records.RetrainingRequested] = {}
-        """The requests without a result, by id: their reasons are evidence in the ledger."""
+        publisher = TopicPublisher(settings, producer)
+        self._retrainer = Retrainer(settings, folder, publisher, publisher.end_offsets)
+        self._trainings = Trainings(settings, requests, self._retrainer, self._commit)
+        self._read_to: int | None = None
+        self._committed: tuple[int, str] | None = None
+        self._have_changed: Callable[[], bool] = bool
+        self._quarantine: Quarantine | None = None
+
+    def watch(self, have_changed: Callable[[], bool], quarantine: Quarantine) -> None:
+        """Take what tells whether declarations or features have changed, and what shows invalid ones."""
+        self._have_changed, self._quarantine = have_changed, quarantine
+        quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
 
     def recall(self) -> None:
         """Read the results of all earlier requests. The topic is small and kept without a limit."""
         self._recreated.note(REQUESTS.topic)
-        self._attempts = self._committed(kafka_consumers.topic_id(self._consumer, REQUESTS.topic))
+        self._trainings.attempts = self._read_attempts(
+            kafka_consumers.topic_id(self._consumer, REQUESTS.topic)
+        )
         for record in kafka_consumers.read_topic(self._settings, "retraining-history", REQUESTS.topic):
             with contextlib.suppress(InvalidRecordError):  # it became a dead letter when it was read first
                 if record.value is not None:
                     self._retrainer.history.add(_decode(record.value))
 
     def step(self) -> None:
-        """Handle the next request, if there is one, and commit its offset.
+        """Read the next request, begin what is due, and finish what has ended.
 
         Raises `TopicRecreatedError` if the topic is another one now.
         """
         self._recreated.check([REQUESTS.topic])
+        if self._have_changed():
+            if self._quarantine is not None:
+                self._quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
+            self._queue.wake()
         for found in self._consumer.poll(timeout_ms=POLL_MS).values():
             for record in found:
                 request = self._decoded(record)
                 if isinstance(request, records.RetrainingRequested):
-                    self._requests[request.request_id] = request
-                    self._take(record.offset, request)
-                self._commit(record.offset + 1, self._attempts.passed(record.offset + 1))
+                    self._trainings.add(record.offset, request)
+                self._read_to = record.offset + 1
+        self._trainings.step()
+        self._commit()
 
-    def _take(self, offset: int, request: records.RetrainingRequested) -> None:
-        """Handle a request, unless it has a result or must wait."""
-        if self._retrainer.history.is_finished(request.request_id):
-            log.info("retraining.repeat", request_id=request.request_id)
-        elif reason := self._retrainer.wait_reason(request):
-            self._waiting.add(offset, request, reason)
-        else:
-            self._handle(offset, request)
+    def stop(self) -> None:
+        """End the trainings: the next session begins them again."""
+        self._trainings.stop()
 
-    def _handle(self, offset: int, request: records.RetrainingRequested) -> None:
-        attempts = self._attempts.of(offset)
-        if attempts.are_used_up:
-            self._retrainer.give_up(request, f"{attempts.begun} attempts failed: {attempts.reason}")
-            return
-        attempts = attempts.next()
-        self._note(attempts)
-        try:
-            self._retrainer.handle(request)
-        except KeyboardInterrupt:  # a signal stops the process: the request was not at fault
-            self._note(attempts.taken_back())
-            raise
-        except Exception as error:
-            is_ours = not is_outage(error) and not isinstance(error, OvertakenError)
-            self._note(attempts.failed(defects.reason_of(error)) if is_ours else attempts.taken_back())
-            raise
-
-    def _committed(self, topic_id: str) -> Attempts:
+    def _read_attempts(self, topic_id: str) -> OpenAttempts:
         """Return the committed attempts; read the topic from its start if they are of a former one."""
         found = self._consumer.committed(REQUESTS, metadata=True)
         attempts = of_text(None if found is None else found.metadata)
         if attempts.are_of_another_topic(topic_id):
-            log.warning("retraining.topic_recreated", committed=attempts.offset)
+            log.warning("retraining.topic_recreated", committed=None if found is None else found.offset)
             self._consumer.seek_to_beginning(REQUESTS)
-            attempts = Attempts(-1)
+            attempts = OpenAttempts()
         return msgspec.structs.replace(attempts, topic_id=topic_id)
 
-    def _note(self, attempts: Attempts) -> None:
-        with contextlib.suppress(KafkaError):  # without the commit, this attempt is not counted
-            self._commit(attempts.offset, attempts)
-
-    def _commit(self, offset: int, attempts: Attempts) -> None:
-        self._attempts = attempts
-        position = self._waiting.position(offset)
-        self._consumer.commit({REQUESTS: OffsetAndMetadata(position, attempts.text(), -1)})
+    def _commit(self) -> None:
+        """Commit the first open request, or what was read, with the attempts; nothing if both are known."""
+        if self._read_to is None:
+            return
+        state = self._queue.position(self._read_to), self._trainings.attempts.text()
+        if state != self._committed:
+            self._consumer.commit({REQUESTS: OffsetAndMetadata(*state, -1)})
+            self._committed = state
 
     def _decoded(self, record: Any) -> records.RetrainingRecord | None:
         """Decode a record; one that cannot be decoded becomes a dead letter."""
@@ -196,48 +167,3 @@ class RetrainingSession:
 
     def keep_all(self) -> None:
         """Keep nothing: each request is committed once its result is acknowledged."""
-
-    def publish_result(self, finished: records.RetrainingFinished) -> None:
-        """Write the result of a request and return when the broker has acknowledged it.
-
-        The ledger is written before: after a crash in between, the request is repeated, and no entry twice.
-        """
-        request = self._requests.get(finished.request_id)
-        entries = ledger_drafts.of_retraining(request, finished, at_ms=times.now_ms())
-        ledger.append(self._settings, entries, ledger_drafts.RETRAINING)
-        enabled = self._settings.cloud_events != "none"
-        headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)
-        self._producer.send(REQUESTS.topic, finished.model.encode(), records.encode(finished), headers)
-        self._requests.pop(finished.request_id, None)
-
-    def model_state(self, model: str) -> tuple[records.ModelChanged | None, FeatureSets]:
-        """Return the latest change of a model, and the published names of its features."""
-        return models_topic.read_model(self._settings, model)
-
-    def publish_reference(self, model: str, reference: records.Reference) -> records.ReferenceName:
-        """Write a reference that is too large for a change; return its name when it is acknowledged."""
-        return large_references.publish_connected(self._settings, model, reference)
-
-    def publish_changes(self, model: str, make: MakeChanges) -> None:
-        """Write what follows from the latest change of a model's arms and return when it is acknowledged."""
-        with models_topic.opened(self._settings, "retraining") as models:
-            if not models.publish_on_latest(model, make):
-                raise OvertakenError(
-                    f"the arms of {model} were changed {models_topic.ATTEMPTS_MAX} times by somebody else "
-                    "during its promotion: restart retraining to try again"
-                )
-            change, actor = models.latest[model], ledger_drafts.RETRAINING
-        draft = ledger_drafts.of_change(change, actor=actor, at_ms=times.now_ms())
-        ledger.append(self._settings, [draft], actor)
-
-    def end_offsets(self, names: Sequence[str]) -> Mapping[str, list[int]]:
-        """Return the end of each partition of these topics; an empty list for a topic that does not exist."""
-        with contextlib.closing(kafka_consumers.connect(self._settings, "retraining-ends")) as consumer:
-            return {name: _ends(consumer, name) for name in names}
-
-
-def _ends(consumer: KafkaConsumer, topic: str) -> list[int]:
-    try:
-        return kafka_consumers.end_offsets(consumer, topic)
-    except kafka_consumers.MissingTopicError:
-        return []

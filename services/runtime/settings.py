@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     drift_port: int = Field(8003, description="HTTP port of the drift process")
     archive_port: int = Field(8004, description="HTTP port of the archive process")
     retraining_port: int = Field(8005, description="HTTP port of the retraining process")
+    retraining_processes_max: int = Field(
+        2, ge=1, description="Maximum trainings at once, each of another model in a process of its own"
+    )
     learning_port: int = Field(8007, description="HTTP port of the learning process")
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
     skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")

@@ -22,6 +22,7 @@ WATCHED = {
     "services.alerting.report_files.ReportWriter.__init__": "goes on after any error, which is logged",
     "services.dashboard.process._reading": "goes on after any error; the page and its readiness show it",
     "services.model_registry.loading_process._prepare": "ends its process with the parent",
+    "services.retraining.training_process._work": "ends its process with the service",
     "services.scoring.deployments.Deployments.running": "goes on after any error, which is logged",
     "services.scoring.prediction_log.PredictionLog.running": "goes on after any error; losses are counted",
     "streams.groups.Group.running": "goes on after any error, which is logged",

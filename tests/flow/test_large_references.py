@@ -9,8 +9,7 @@ import pytest
 
 from services.drift.control_topics import ControlTopics
 from services.model_registry import large_references
-from services.retraining.session import RetrainingSession
-from services.retraining.waiting_requests import WaitingRequests
+from services.retraining.publisher import TopicPublisher
 from services.runtime import kafka_consumers
 from services.runtime.kafka_outbox import Outbox
 from services.runtime.kafka_producers import RecordProducer
@@ -49,7 +48,7 @@ def test_drift_gets_a_reference_above_the_limit_of_a_record(kafka: str, unique_n
     reference = large_reference()
     assert len(records.encode(reference)) > 16 << 20
     producer = RecordProducer(settings)
-    session = RetrainingSession(settings, cast("Any", None), cast("Any", None), producer, WaitingRequests())
+    session = TopicPublisher(settings, producer)
     name = session.publish_reference(unique_name, reference)
     producer.close()
     assert session.publish_reference(unique_name, reference) == name, "a repeat needs no producer"

@@ -29,6 +29,10 @@ class Retraining(Strict):
     effective_after_hours: float = Field(0, ge=0, le=HOURS_MAX)
     refit: bool = False
     """Whether a candidate that passed the gates is fitted again on all rows, including the held-out days."""
+    memory_mib_max: int = Field(8192, ge=64)
+    """Memory of the process that trains; one that takes more is ended, and the retraining fails."""
+    minutes_max: float = Field(720, gt=0, le=DAYS_MAX * 1440)
+    """Time of all steps of a retraining, of each attempt; one that takes longer is ended and fails."""
     bad_rows_max: float = Field(0.01, ge=0, lt=1)
     """Maximum share of the rows that validation may drop; with more, the training set is refused."""
     leak_score_max: float = Field(0.99, gt=0.5, le=1)

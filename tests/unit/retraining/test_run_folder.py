@@ -1,5 +1,6 @@
 """The files of a run are complete or absent, and a repeat keeps what it compares with."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,13 @@ def test_all_of_a_folder_can_be_removed(tmp_path: Path) -> None:
     run.remove_all()
     run.write(run_folder.CONTEXT, RunContext(given={}))
     assert run.context == RunContext(given={})
+
+
+def test_few_runs_of_a_model_stay_on_the_disk(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    made = [run_folder.of_request(settings, "m", f"r{number}") for number in range(6)]
+    for number, run in enumerate(made):
+        run.write("a", 1)
+        os.utime(run.path, (number, number))
+    run_folder.remove_old(made[0])
+    assert [run.path.exists() for run in made] == [True, False, False, False, True, True]

@@ -1,0 +1,62 @@
+"""What the retraining process reads of other topics, and what it writes."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from kafka import KafkaConsumer
+
+from services.model_registry import large_references, models_topic
+from services.model_registry.models_topic import OvertakenError
+from services.retraining.retrainer import MakeChanges
+from services.runtime import kafka_consumers
+from services.runtime.kafka_producers import RecordProducer
+from services.runtime.settings import Settings
+from streams import records, topics
+from streams.cloud_events import Envelope
+from streams.feature_sets import FeatureSets
+
+
+class TopicPublisher:
+    """Writes results, references and changes of arms."""
+
+    def __init__(self, settings: Settings, producer: RecordProducer) -> None:
+        """Take a connected producer."""
+        self._settings = settings
+        self._producer = producer
+
+    def publish_result(self, finished: records.RetrainingFinished) -> None:
+        """Write the result of a request and return when the broker has acknowledged it."""
+        enabled = self._settings.cloud_events != "none"
+        headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)
+        self._producer.send(
+            topics.RETRAINING.name, finished.model.encode(), records.encode(finished), headers
+        )
+
+    def model_state(self, model: str) -> tuple[records.ModelChanged | None, FeatureSets]:
+        """Return the latest change of a model, and the published names of its features."""
+        return models_topic.read_model(self._settings, model)
+
+    def publish_reference(self, model: str, reference: records.Reference) -> records.ReferenceName:
+        """Write a reference that is too large for a change; return its name when it is acknowledged."""
+        return large_references.publish_connected(self._settings, model, reference)
+
+    def publish_changes(self, model: str, make: MakeChanges) -> None:
+        """Write what follows from the latest change of a model's arms and return when it is acknowledged."""
+        with models_topic.opened(self._settings, "retraining") as models:
+            if not models.publish_on_latest(model, make):
+                raise OvertakenError(
+                    f"the arms of {model} were changed {models_topic.ATTEMPTS_MAX} times by somebody else "
+                    "during its promotion: restart retraining to try again"
+                )
+
+    def end_offsets(self, names: Sequence[str]) -> Mapping[str, list[int]]:
+        """Return the end of each partition of these topics; an empty list for a topic that does not exist."""
+        with contextlib.closing(kafka_consumers.connect(self._settings, "retraining-ends")) as consumer:
+            return {name: _ends(consumer, name) for name in names}
+
+
+def _ends(consumer: KafkaConsumer, topic: str) -> list[int]:
+    try:
+        return kafka_consumers.end_offsets(consumer, topic)
+    except kafka_consumers.MissingTopicError:
+        return []
