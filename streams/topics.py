@@ -85,7 +85,7 @@ RETRAINING = InternalTopic(
     name="driftline.retraining",
     key="model",
     record="RetrainingRequested | RetrainingFinished",
-    producer="drift, retraining, demo (bootstrap)",
+    producer="drift, retraining, demo (bootstrap), operators (retrain)",
     consumers=("retraining", "drift", "archive", "dashboard", "alerting", "demo"),
     retention_ms=-1,
 )

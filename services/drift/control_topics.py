@@ -73,8 +73,8 @@ class ControlTopics:
                 engines[change.model].add_model(self._complete(change))
             return
         record = self._decode_retraining(message.value)
-        if isinstance(record, records.RetrainingRequested) and record.model in engines:
-            engines[record.model].add_request(record)
+        if record.model in engines:
+            engines[record.model].add_retraining(record)
 
     def _complete(self, change: records.ModelsRecord) -> records.ModelsRecord:
         """Return a change with its reference, if it has only the name of one."""

@@ -138,10 +138,10 @@ class Engine:
         if change.reference is not None:
             self.references.learn(change.reference)
 
-    def add_request(self, request: records.RetrainingRequested) -> None:
-        """Take a retraining request of any origin: it starts the cooldown."""
-        if request.model == self.model:
-            self._evaluator.note_request(request.requested_at_ms)
+    def add_retraining(self, record: records.RetrainingRecord) -> None:
+        """Take a retraining request or result of any origin: a request starts the cooldown."""
+        if record.model == self.model:
+            self._evaluator.note_retraining(record)
 
     def suspects(self) -> list[Item]:
         """Return the records that were in process when `advance` raised an error; none if a window closed."""

@@ -129,9 +129,9 @@ class Evaluator:
         self.rows = RowAlarms(self._declaration, self._references, version)
         self._losses = self._new_losses(window_start_ms)
 
-    def note_request(self, requested_at_ms: int) -> None:
-        """Note a retraining request of any origin: it starts the cooldown."""
-        self._trigger.note_request(requested_at_ms)
+    def note_retraining(self, record: records.RetrainingRecord) -> None:
+        """Note a retraining request or result of any origin: a request starts the cooldown."""
+        self._trigger.note(record)
 
     def count_prediction(self, prediction: records.Prediction, segments: Sequence[str]) -> None:
         """Count a prediction with its segments in its cohort, if it is the champion's."""

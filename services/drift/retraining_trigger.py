@@ -23,9 +23,12 @@ class RetrainingTrigger:
         """Return what `__init__` takes."""
         return sorted(self._requested_at_ms)
 
-    def note_request(self, requested_at_ms: int) -> None:
-        """Note a request of any origin: it starts the cooldown."""
-        self._requested_at_ms.add(requested_at_ms)
+    def note(self, record: records.RetrainingRecord) -> None:
+        """Note a request, which starts the cooldown, or a result: without a version nothing was trained."""
+        if isinstance(record, records.RetrainingRequested):
+            self._requested_at_ms.add(record.requested_at_ms)
+        elif not record.version:
+            self._requested_at_ms.discard(record.requested_at_ms)
 
     def request(
         self,

@@ -80,6 +80,11 @@ COMMANDS = (
         "Train a new version on request; promote it if it passes the gates.",
     ),
     (
+        "retrain",
+        "services.retraining.retrain_command:retrain",
+        "Ask for a new version of a model, also for its first one.",
+    ),
+    (
         "retraining step",
         "services.retraining.step_command:step",
         "Run one step of a retraining in its run folder.",

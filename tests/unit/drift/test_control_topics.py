@@ -19,13 +19,13 @@ class RecordingEngine:
 
     def __init__(self) -> None:
         self.changes: list[records.ModelChanged] = []
-        self.requests: list[records.RetrainingRequested] = []
+        self.requests: list[records.RetrainingRecord] = []
 
     def add_model(self, change: records.ModelChanged) -> None:
         self.changes.append(change)
 
-    def add_request(self, request: records.RetrainingRequested) -> None:
-        self.requests.append(request)
+    def add_retraining(self, record: records.RetrainingRecord) -> None:
+        self.requests.append(record)
 
 
 class Control:

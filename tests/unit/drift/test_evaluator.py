@@ -286,7 +286,7 @@ def requests_of(logs, **options):
     earlier = options.pop("earlier", ())
     engine = scenario.new_engine(scenario.declaration(**options), partitions=2)
     for request in earlier:
-        engine.add_request(request)
+        engine.add_retraining(request)
     return [request.requested_at_ms for request in scenario.play(engine, logs).requests]
 
 

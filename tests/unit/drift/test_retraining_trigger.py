@@ -6,6 +6,7 @@ from services.drift.alarms import AlarmContent, alarm_of
 from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
 from services.drift.retraining_trigger import RetrainingTrigger
 from services.runtime.declaration import ModelDeclaration
+from streams.records import RetrainingFinished, RetrainingRequested
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS
 
@@ -15,6 +16,12 @@ COOLDOWN_HOURS = 6
 
 def loss_alarm(detector="window", message="the loss is worse"):
     return alarm_of("m", 1, AlarmContent("loss", "log_loss", 0.7, 0.6, message), 5, 3, detector)
+
+
+def asked(at_ms):
+    return RetrainingRequested(
+        request_id="r", model="m", trigger="manual", requested_at_ms=at_ms, reason="by hand"
+    )
 
 
 def evaluation(cause=None, **values):
@@ -60,7 +67,7 @@ def test_a_model_that_is_not_retrained_requests_nothing():
 def test_a_request_starts_a_cooldown_and_later_ones_do_not_count(hours_ago, is_requested):
     """A replay knows requests that were made later, its own among them."""
     trigger = new_trigger()
-    trigger.note_request(NOW_MS - hours_ago * HOUR_MS)
+    trigger.note(asked(NOW_MS - hours_ago * HOUR_MS))
     assert (request(trigger, evaluation()) is not None) is is_requested
 
 
@@ -89,3 +96,18 @@ def test_a_request_for_an_estimated_loss_says_so():
     found = request(new_trigger(), evaluation(loss_alarm(ESTIMATE_DETECTOR)))
     assert found is not None
     assert found.basis == "estimate"
+
+
+@pytest.mark.parametrize(
+    ("result", "version", "is_requested"),
+    [("failed", 0, True), ("rejected", 2, False), ("promoted", 2, False)],
+)
+def test_a_request_that_made_no_version_starts_no_cooldown(result, version, is_requested):
+    trigger, at_ms = new_trigger(), NOW_MS - HOUR_MS
+    trigger.note(asked(at_ms))
+    trigger.note(
+        RetrainingFinished(
+            request_id="r", model="m", trigger="manual", requested_at_ms=at_ms, result=result, version=version
+        )
+    )
+    assert (request(trigger, evaluation()) is not None) is is_requested
