@@ -205,7 +205,7 @@ class Publisher:
 
 
 def test_crash_after_the_registration_doubles_nothing(model: Model):
-    model.send_rows(model.history(600))
+    model.send_rows(model.history(1200))
     model.request("hurry", name="nobody")  # which lets the archive hurry, and is answered with "failed"
     asked = model.request_record("crashing")
     folder = DeclarationFolder(model.settings.models)
@@ -225,7 +225,7 @@ def test_crash_after_the_registration_doubles_nothing(model: Model):
     finished = retrain(None)
 
     assert finished is not None
-    assert (finished.result, finished.version, finished.rows) == ("promoted", 1, 600)
+    assert (finished.result, finished.version, finished.rows) == ("promoted", 1, 1200)
     assert [topic for topic, _ in publisher.published] == [topics.MODELS.name, topics.RETRAINING.name]
     change = publisher.published[0][1]
     assert isinstance(change, ModelChanged)
