@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from kafka import KafkaConsumer
 
-from services.model_registry import large_references, models_topic
+from services.model_registry import large_references, ledger, ledger_drafts, models_topic
 from services.model_registry.models_topic import OvertakenError
 from services.retraining.retrainer import MakeChanges
-from services.runtime import kafka_consumers
+from services.runtime import kafka_consumers, times
 from services.runtime.kafka_producers import RecordProducer
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -24,8 +24,15 @@ class TopicPublisher:
         self._settings = settings
         self._producer = producer
 
-    def publish_result(self, finished: records.RetrainingFinished) -> None:
-        """Write the result of a request and return when the broker has acknowledged it."""
+    def publish_result(
+        self, finished: records.RetrainingFinished, request: records.RetrainingRequested
+    ) -> None:
+        """Write the result of a request and return when the broker has acknowledged it.
+
+        The ledger is written before: after a crash in between, the request is repeated, and no entry twice.
+        """
+        entries = ledger_drafts.of_retraining(request, finished, at_ms=times.now_ms())
+        ledger.append(self._settings, entries, ledger_drafts.RETRAINING)
         enabled = self._settings.cloud_events != "none"
         headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)
         self._producer.send(
@@ -48,6 +55,9 @@ class TopicPublisher:
                     f"the arms of {model} were changed {models_topic.ATTEMPTS_MAX} times by somebody else "
                     "during its promotion: restart retraining to try again"
                 )
+            change, actor = models.latest[model], ledger_drafts.RETRAINING
+        draft = ledger_drafts.of_change(change, actor=actor, at_ms=times.now_ms())
+        ledger.append(self._settings, [draft], actor)
 
     def end_offsets(self, names: Sequence[str]) -> Mapping[str, list[int]]:
         """Return the end of each partition of these topics; an empty list for a topic that does not exist."""

@@ -35,8 +35,8 @@ RunSteps = Callable[[RunFolder, Settings], RegisteredCandidate]
 class RetrainingPublisher(Protocol):
     """Reads and writes topics; a method that writes returns when the broker has acknowledged it."""
 
-    def publish_result(self, finished: RetrainingFinished) -> None:
-        """Write the result of a request to the retraining topic."""
+    def publish_result(self, finished: RetrainingFinished, request: RetrainingRequested) -> None:
+        """Write the result of a request to the ledger and to the retraining topic."""
 
     def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:
         """Return the latest change of a model, and the published names of its features."""
@@ -203,7 +203,7 @@ class Retrainer:
             duration_seconds=round(seconds, 3),
             **result,
         )
-        self._publisher.publish_result(finished)
+        self._publisher.publish_result(finished, request)
         self.history.add(finished)
         metrics.RETRAININGS.labels(request.trigger, finished.result).inc()
         metrics.RETRAINING_DURATION.observe(seconds)

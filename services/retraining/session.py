@@ -59,6 +59,7 @@ def opened(
         consumer = kafka_consumers.connect(settings, "retraining", group_id=GROUP, max_poll_records=1)
         stack.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_MS)
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
+        kafka_consumers.partition_count(consumer, topics.LEDGER.name)
         consumer.assign([REQUESTS])
         session = RetrainingSession(settings, folder, consumer, producer, requests)
         stack.callback(session.stop)

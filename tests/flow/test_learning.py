@@ -184,7 +184,8 @@ class Publisher:
         self.crash_at: str | None = None
         self.published: list[tuple[str, ModelChanged | RetrainingFinished]] = []
 
-    def publish_result(self, finished: RetrainingFinished) -> None:
+    def publish_result(self, finished: RetrainingFinished, request: records.RetrainingRequested) -> None:
+        assert request.request_id == finished.request_id
         self.publish(topics.RETRAINING.name, finished)
 
     def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:

@@ -20,7 +20,17 @@ from services.runtime.settings import ROOT, Settings
 
 GOOD = (ROOT / "models" / "arrival_delay" / "model.yaml").read_text(encoding="utf-8")
 
-FEATURES = ("temp", "dewp")
+FEATURES = (
+    "temp",
+    "dewp",
+    "carrier_delay_mean_3h",
+    "aircraft_delay_last_16h",
+    "dest_delay_mean_3h",
+    "carrier_arrival_delay_mean_3h",
+    "wind_gust",
+    "year_built",
+    "seats",
+)
 VIEW = View(
     "weather",
     ViewKind.BATCH,

@@ -4,11 +4,12 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 
+from services.model_registry import ledger
 from services.retraining import session, trainings
 from services.retraining.attempts import OpenAttempts, of_text
 from services.retraining.request_queue import RequestQueue
@@ -19,6 +20,9 @@ from services.runtime.settings import Settings
 from streams import records, topics
 from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
 from tests.unit.drift.memory_kafka import TopicIds
+
+if TYPE_CHECKING:
+    from services.model_registry.ledger_chain import EntryDraft
 
 REQUEST = RetrainingRequested(
     request_id="r1", model="delay", trigger="manual", requested_at_ms=1, reason="by hand"
@@ -104,7 +108,9 @@ class World:
     """Topics by name, and the one consumer and producer of a session."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.topics: dict[str, list[Record]] = {topics.RETRAINING.name: [], topics.MODELS.name: []}
+        names = (topics.RETRAINING.name, topics.MODELS.name, topics.LEDGER.name)
+        self.topics: dict[str, list[Record]] = {name: [] for name in names}
+        self.entries: list[EntryDraft] = []
         self.consumer = MemoryConsumer([])
         self.producer = MemoryProducer(Settings(_env_file=None))
         self.options: dict[str, Any] = {}
@@ -123,6 +129,7 @@ class World:
         monkeypatch.setattr(kafka_consumers, "connect", self.connect)
         monkeypatch.setattr(kafka_consumers, "read_topic", self.read)
         monkeypatch.setattr(kafka_consumers, "partition_count", self.count)
+        monkeypatch.setattr(ledger, "append", lambda _, drafts, source: self.entries.extend(drafts))
 
     def refresh(self) -> frozenset[str]:
         return frozenset()

@@ -5,14 +5,20 @@ from typing import Any, cast
 
 import pytest
 
+from services.model_registry import ledger
 from services.retraining.publisher import TopicPublisher
 from services.runtime import kafka_consumers
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.settings import Settings
-from streams.records import RetrainingFinished
+from streams.records import RetrainingFinished, RetrainingRequested
 
 FINISHED = RetrainingFinished(
     request_id="r1", model="delay", trigger="manual", requested_at_ms=1, result="failed", version=0
+)
+
+
+REQUEST = RetrainingRequested(
+    request_id="r1", model="delay", trigger="manual", requested_at_ms=1, reason="by hand"
 )
 
 
@@ -25,10 +31,13 @@ class Producer:
 
 
 @pytest.mark.parametrize(("cloud_events", "has_headers"), [("none", False), ("all", True)])
-def test_headers_are_left_out_where_cloud_events_are_off(cloud_events: Any, *, has_headers: bool) -> None:
+def test_headers_are_left_out_where_cloud_events_are_off(
+    cloud_events: Any, *, has_headers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "append", lambda *_: None)
     producer = Producer()
     settings = Settings(_env_file=None, cloud_events=cloud_events)
-    TopicPublisher(settings, cast("Any", producer)).publish_result(FINISHED)
+    TopicPublisher(settings, cast("Any", producer)).publish_result(FINISHED, REQUEST)
     assert [bool(each) for each in producer.headers] == [has_headers]
 
 

@@ -43,7 +43,8 @@ class Publisher:
         self.latest: ModelChanged | None = None
         self.sets = FeatureSets()
 
-    def publish_result(self, finished: RetrainingFinished) -> None:
+    def publish_result(self, finished: RetrainingFinished, request: RetrainingRequested) -> None:
+        assert request.request_id == finished.request_id
         self.results.append(finished)
 
     def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:

@@ -4,6 +4,8 @@ import msgspec
 import pytest
 from kafka import TopicPartition
 
+from services.model_registry import ledger
+from services.model_registry.ledger import LedgerError
 from services.retraining import session
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.topic_identity import TopicRecreatedError
@@ -118,3 +120,33 @@ def test_what_is_no_request_is_only_committed(world: World, value: bytes | None)
         running.step()
     assert world.producer.sent == []
     assert world.consumer.position == 1
+
+
+def test_ledger_has_reason_and_result_of_a_request_before_its_result_is_written(world: World) -> None:
+    world.consumer.batches = [[Record(records.encode(REQUEST))]]
+    with world.opened() as running:
+        running.step()
+    assert [draft.entry_id for draft in world.entries] == [
+        f"{REQUEST.request_id}/trigger",
+        f"{REQUEST.request_id}/retraining_finished",
+    ]
+    assert world.entries[0].evidence["reason"] == REQUEST.reason
+
+
+def test_result_is_not_written_without_the_ledger(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request is then repeated, and the ledger is not left without its entries."""
+
+    def fail(*_: object) -> None:
+        raise LedgerError
+
+    monkeypatch.setattr(ledger, "append", fail)
+    world.consumer.batches = [[Record(records.encode(REQUEST))]]
+    with world.opened() as running, pytest.raises(LedgerError):
+        running.step()
+    assert world.results() == {}
+
+
+def test_a_session_waits_for_the_ledger(world: World) -> None:
+    del world.topics[topics.LEDGER.name]
+    with pytest.raises(MissingTopicError), world.opened():
+        pass
