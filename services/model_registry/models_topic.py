@@ -178,6 +178,11 @@ def read_model(settings: Settings, model: str) -> tuple[ModelChanged | None, Fea
         return models.latest.get(model), models.feature_sets.get(model, FeatureSets())
 
 
+def feature_sets(settings: Settings, model: str) -> FeatureSets:
+    """Return the published names of the features that the predictions of a model hold; raises as `opened`."""
+    return read_model(settings, model)[1]
+
+
 def connected_send(settings: Settings) -> Send:
     """Return a `Send` that connects for each write: changes by hand and promotions are rare."""
 
