@@ -7,8 +7,8 @@ on with its neighbours.
 import asyncio
 import contextlib
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 ATTEMPTS_MAX = 3
 """Attempts at the same records before an unknown error counts as a defect: a race may not repeat."""
@@ -20,18 +20,31 @@ class PanicError(RuntimeError):
     """An error that is no `Exception`: a library in Rust panics with such a one."""
 
 
-@contextlib.contextmanager
-def panics_as_errors() -> Iterator[None]:
+_NO_PANICS = (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+
+
+class _PanicsAsErrors:
+    """Without the generator of `contextlib`, which costs more than all else that is done around a batch."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, _NO_PANICS):
+            raise PanicError(f"{type(error).__name__}: {error}") from error
+
+
+_PANICS_AS_ERRORS = _PanicsAsErrors()
+
+
+def panics_as_errors() -> contextlib.AbstractContextManager[None]:
     """Raise `PanicError` instead of an error that is no `Exception`, and that is not meant to end a task.
 
     Python's own ``except Exception`` lets a panic pass, so that it would end the task or the process.
     """
-    try:
-        yield
-    except (Exception, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        raise PanicError(f"{type(error).__name__}: {error}") from error
+    return _PANICS_AS_ERRORS
 
 
 def reason_of(error: BaseException) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import operator
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -137,7 +137,7 @@ class OnlinePredictor:
         """
         self._check_times("rows", map(self.pipeline.event_time_ms, events))
         try:
-            async with self._slot():
+            with self._slot():
                 if not self.pipeline.versions.are_loaded:
                     await asyncio.wait_for(self.load(), LOAD_SECONDS_MAX)
                 async with asyncio.timeout(self.limits.seconds_max):
@@ -186,16 +186,18 @@ class OnlinePredictor:
             InvalidRecordError: The registered schema does not allow a label.
         """
         self._check_times("labels", (codec.epoch_ms(self._label_time(label)) for label in labels))
-        async with self._slot(), asyncio.timeout(self.limits.seconds_max):
-            encode: Callable[[Any], bytes] = msgspec.json.encode
-            if self._label_encoder is not None:
-                await asyncio.to_thread(self._label_encoder.prepare)
-                encode = self._label_encoder.encode
-            headers = [(codec.HTTP_HEADER, b"1")]
-            batch: list[Record] = [
-                (self._label_id(label).encode(), encode(label), headers) for label in labels
-            ]
-            await self._producer.send_by_key(self.declaration.label.topic, batch)
+        with self._slot():
+            async with asyncio.timeout(self.limits.seconds_max):
+                await self._write_labels(labels)
+
+    async def _write_labels(self, labels: Sequence[Any]) -> None:
+        encode: Callable[[Any], bytes] = msgspec.json.encode
+        if self._label_encoder is not None:
+            await asyncio.to_thread(self._label_encoder.prepare)
+            encode = self._label_encoder.encode
+        headers = [(codec.HTTP_HEADER, b"1")]
+        batch: list[Record] = [(self._label_id(label).encode(), encode(label), headers) for label in labels]
+        await self._producer.send_by_key(self.declaration.label.topic, batch)
 
     def _check_times(self, field: str, event_times_ms: Iterable[int]) -> None:
         """Reject event times that consumers would take for the future."""
@@ -206,8 +208,8 @@ class OnlinePredictor:
             except AheadError as error:
                 raise RejectedInputError(f"{field}[{index}]: {error}") from error
 
-    @contextlib.asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[None]:
         """Occupy one of the model's ``limits.requests_max`` slots."""
         if self.requests_in_progress >= self.limits.requests_max:
             raise OverloadError(

@@ -56,13 +56,14 @@ class PredictionTask:
         expected = self._shape(count)
         if found.shape != expected:
             raise InvalidOutputError(f"the model returned the shape {found.shape}, expected {expected}")
-        if not np.isfinite(found).all():
+        largest = np.abs(found).max(initial=0.0)
+        if largest <= codec.MAGNITUDE_MAX:  # False for nan, which is the largest value of all
+            return found
+        if not np.isfinite(largest):
             raise InvalidOutputError("the model returned a value that is not a finite number")
-        if (largest := np.abs(found).max(initial=0.0)) > codec.MAGNITUDE_MAX:
-            raise InvalidOutputError(
-                f"the model returned {largest:g}; the absolute value must be at most {codec.MAGNITUDE_MAX:g}"
-            )
-        return found
+        raise InvalidOutputError(
+            f"the model returned {largest:g}; the absolute value must be at most {codec.MAGNITUDE_MAX:g}"
+        )
 
     def predictions(self, outputs: ModelOutputs) -> PredictionColumns:
         """Return the predictions that follow from outputs of n rows."""

@@ -66,8 +66,12 @@ class AnsweredBatch:
             self._end = asyncio.get_running_loop().call_later(UNANSWERED_SECONDS_MAX, self.cancel)
 
     def add(self, rows: range) -> None:
-        """Remember rows to be written."""
-        self._waiting.append(rows)
+        """Remember rows to be written; neighbours are joined, because a call to encode them costs most."""
+        last = self._waiting[-1] if self._waiting else range(0)
+        if last and last.stop == rows.start and rows.stop - last.start <= ROWS_AT_ONCE:
+            self._waiting[-1] = range(last.start, rows.stop)
+        else:
+            self._waiting.append(rows)
 
     def take(self) -> list[range]:
         """Return the rows to be written, once."""

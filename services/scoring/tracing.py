@@ -60,13 +60,20 @@ def collected_stages() -> Iterator[list[StageTiming]]:
         _stages.reset(token)
 
 
-@contextlib.contextmanager
-def stage(name: str) -> Iterator[None]:
+_UNTIMED = contextlib.nullcontext()
+
+
+def stage(name: str) -> contextlib.AbstractContextManager[None]:
     """Time this block, if it runs within `collected_stages`."""
-    stages, start_ns = _stages.get(), time.time_ns()
+    stages = _stages.get()
+    return _UNTIMED if stages is None else _timed(name, stages)
+
+
+@contextlib.contextmanager
+def _timed(name: str, stages: list[StageTiming]) -> Iterator[None]:
+    start_ns = time.time_ns()
     yield
-    if stages is not None:
-        stages.append(StageTiming(name, start_ns, time.time_ns()))
+    stages.append(StageTiming(name, start_ns, time.time_ns()))
 
 
 class Tracing:

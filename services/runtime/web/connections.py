@@ -21,6 +21,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with both limits; a connection beyond them is closed without a response."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _is_in_headers = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close the connection at once if there are too many."""
@@ -36,13 +37,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Wait for headers that are not complete yet; a timer for each request would cost too much."""
+        super().data_received(data)
+        if self._is_in_headers:
+            self._await_headers()
+
     def on_message_begin(self) -> None:
         """Begin a request, which may be a further one of this connection."""
         super().on_message_begin()
-        self._await_headers()
+        self._is_in_headers = True
 
     def on_headers_complete(self) -> None:
         """Stop waiting; the body has its own limit (`services.runtime.web.server.BODY_SECONDS_MAX`)."""
+        self._is_in_headers = False
         self._stop_waiting()
         super().on_headers_complete()
 

@@ -1,7 +1,7 @@
 """Request ids: in the logs, in a header of the response, and in the body of an error."""
 
+import os
 import re
-import uuid
 from collections.abc import Mapping
 
 import structlog
@@ -28,7 +28,7 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         sent = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
-        request_id = sent if _USABLE_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
+        request_id = sent if _USABLE_ID.fullmatch(sent) else os.urandom(16).hex().encode()
         scope[REQUEST_ID.decode()] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
@@ -36,8 +36,11 @@ class RequestIds:
                 message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id.decode()):
+        tokens = structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        try:
             await self._app(scope, receive, send_with_id)
+        finally:
+            structlog.contextvars.reset_contextvars(**tokens)
 
 
 def error_response(

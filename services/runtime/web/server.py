@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.runtime.exposition import exposition
 from services.runtime.settings import Token
@@ -110,17 +110,40 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     `BODY_SECONDS_MAX`; `ClientDisconnect` if the client disconnects before the end.
     """
     _check_content_type(request)
-    chunks, size_bytes = [], 0
+    body = _Body(bytes_max)
+    message = _arrived(request)
+    if message is not None and body.add(message):  # as mostly: it came with the headers, and needs no timer
+        return body.read()
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            async for chunk in request.stream():
-                size_bytes += len(chunk)
-                if size_bytes > bytes_max:
-                    raise RequestError(413, f"the request body exceeds the limit of {bytes_max} bytes")
-                chunks.append(chunk)
+            while not body.add(await request.receive()):
+                pass
     except TimeoutError as error:
         raise RequestError(408, f"the request body did not arrive within {BODY_SECONDS_MAX:g} s") from error
-    return b"".join(chunks)
+    return body.read()
+
+
+class _Body:
+    """The parts of a request body that have arrived."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._size_bytes = 0
+        self._chunks: list[bytes] = []
+
+    def add(self, message: Message) -> bool:
+        """Take the next message; return whether the body is complete. Raises as `read_body`."""
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        self._size_bytes += len(chunk)
+        if self._size_bytes > self._bytes_max:
+            raise RequestError(413, f"the request body exceeds the limit of {self._bytes_max} bytes")
+        self._chunks.append(chunk)
+        return not message.get("more_body", False)
+
+    def read(self) -> bytes:
+        return b"".join(self._chunks)
 
 
 def _check_content_type(request: Request) -> None:
@@ -141,14 +164,21 @@ def _check_content_type(request: Request) -> None:
 
 def has_gone(request: Request) -> bool:
     """Return whether the caller of a request whose body was read has disconnected; does not wait."""
+    message = _arrived(request)
+    return message is not None and message["type"] == "http.disconnect"
+
+
+def _arrived(request: Request) -> Message | None:
+    """Return the next message of a request if it is there, else None; does not wait."""
     received = request.receive().__await__()
     try:
         next(received)
     except StopIteration as stopped:
-        return bool(stopped.value["type"] == "http.disconnect")
+        message: Message = stopped.value
+        return message
     finally:
         received.close()
-    return False
+    return None
 
 
 class ConcurrencyLimit:

@@ -28,6 +28,7 @@ from services.runtime.web import server
 from services.scoring.rest import http_requests
 from services.scoring.rest.http_requests import ServedModels
 from streams import codec
+from streams.json_decoder import JsonDecoder
 from streams.producer import RecordTooLargeError
 from streams.schemas import SchemaRegistryUnavailableError
 
@@ -37,6 +38,9 @@ Result = Literal["written", "repeats", "corrects", "superseded"]
 class _FeedbackBody(msgspec.Struct):
     labels: list[msgspec.Raw]
     model: str | msgspec.UnsetType = msgspec.UNSET
+
+
+_BODIES: JsonDecoder[_FeedbackBody] = JsonDecoder(_FeedbackBody)
 
 
 class LabelAnswer(msgspec.Struct, frozen=True):
@@ -58,7 +62,7 @@ def routes(models: ServedModels) -> list[Route]:
     """Return the route."""
 
     async def feedback(request: Request) -> Response:
-        body = await http_requests.read(request, _FeedbackBody)
+        body = await http_requests.read(request, _BODIES)
         predictor = http_requests.choose(models, body.model, request)
         http_requests.check_count("labels", len(body.labels), predictor.limits)
         labels = http_requests.decode(predictor.label_decoder, "labels", body.labels)

@@ -93,10 +93,9 @@ def unavailable(message: str, retry_seconds: int = 1) -> server.RequestError:
     return server.RequestError(503, message, {"Retry-After": str(retry_seconds)})
 
 
-async def read(request: Request, kind: type[T]) -> T:
+async def read(request: Request, decoder: JsonDecoder[T]) -> T:
     """Return the decoded JSON body; raise `services.runtime.web.server.RequestError`."""
     raw = await server.read_body(request, BODY_BYTES_MAX)
-    decoder: JsonDecoder[T] = JsonDecoder(kind)
     try:
         return decoder.decode(raw)
     except codec.InvalidRecordError as error:

@@ -29,6 +29,7 @@ from services.scoring.rest import http_requests
 from services.scoring.rest.http_requests import ServedModels
 from streams import codec
 from streams.codec import FieldType
+from streams.json_decoder import JsonDecoder
 
 _INTEGERS = ("INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 _DATATYPES: Mapping[FieldType, Sequence[str]] = {
@@ -61,6 +62,9 @@ class _InferenceBody(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
+_BODIES: JsonDecoder[_InferenceBody] = JsonDecoder(_InferenceBody)
+
+
 @dataclasses.dataclass(frozen=True)
 class OutputTensor:
     """One output of a response."""
@@ -88,7 +92,7 @@ def routes(models: ServedModels, not_ready: NotReady) -> list[Route]:
         predictor, version = _choose(models, request)
         if _BINARY_HEADER in request.headers:
             raise RequestError(400, "binary tensors are not supported; send JSON (binary_data=False)")
-        body = await http_requests.read(request, _InferenceBody)
+        body = await http_requests.read(request, _BODIES)
         events = _events(predictor, body.inputs)
         explained = body.parameters.get("explain") is True
         http_requests.check_explained(len(events), explained=explained)

@@ -19,6 +19,7 @@ from services.scoring.explanations import explainer
 from services.scoring.online_predictor import OnlinePredictions
 from services.scoring.rest import http_requests
 from services.scoring.rest.http_requests import ServedModels
+from streams.json_decoder import JsonDecoder
 
 
 class _PredictBody(msgspec.Struct):
@@ -27,12 +28,15 @@ class _PredictBody(msgspec.Struct):
     explain: bool = False
 
 
+_BODIES: JsonDecoder[_PredictBody] = JsonDecoder(_PredictBody)
+
+
 def routes(models: ServedModels) -> list[Route]:
     """Return the route."""
 
     async def predict(request: Request) -> Response:
         start = time.perf_counter()
-        body = await http_requests.read(request, _PredictBody)
+        body = await http_requests.read(request, _BODIES)
         predictor = http_requests.choose(models, body.model, request)
         http_requests.check_count("rows", len(body.rows), predictor.limits)
         http_requests.check_explained(len(body.rows), explained=body.explain)

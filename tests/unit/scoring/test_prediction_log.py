@@ -73,6 +73,15 @@ def test_each_prediction_is_a_cloud_event_with_its_own_id_if_configured():
     assert len({each["ce_id"] for each in headers}) == 3
 
 
+def test_rows_of_neighbours_are_encoded_together_but_not_without_bound():
+    most = prediction_log.ROWS_AT_ONCE
+    batch = prediction_log.AnsweredBatch(None)
+    for rows in (range(2), range(2, 3), range(5, 6), range(6, most + 5), range(most + 5, most + 6)):
+        batch.add(rows)
+    assert batch.take() == [range(3), range(5, most + 5), range(most + 5, most + 6)]
+    assert batch.take() == []
+
+
 def test_a_response_waits_for_neither_the_shadows_nor_the_log(monkeypatch):
     """Both responses are given before any shadow has scored and before anything is written."""
     monkeypatch.setattr(prediction_log, "FLUSH_SECONDS_MAX", SECONDS_MAX)
