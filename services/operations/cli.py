@@ -80,6 +80,21 @@ COMMANDS = (
         "Train a new version on request; promote it if it passes the gates.",
     ),
     (
+        "data",
+        "services.retraining.reproduce_command:data",
+        "List the versions of the models with the data of each.",
+    ),
+    (
+        "data get",
+        "services.retraining.reproduce_command:get",
+        "Write the rows that a version was trained on as a Parquet file.",
+    ),
+    (
+        "reproduce",
+        "services.retraining.reproduce_command:reproduce",
+        "Train a version again, and compare data and scores.",
+    ),
+    (
         "retrain",
         "services.retraining.retrain_command:retrain",
         "Ask for a new version of a model, also for its first one.",
