@@ -1,12 +1,13 @@
 """Writing one Delta table, each commit together with the Kafka positions that it reaches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import CommitFailedError
+from kafka.errors import KafkaError
 
 from services.archive.row_schemas import DecodedRecord, Partition, Table
 from services.monitoring import inference_log
@@ -21,7 +22,14 @@ ATTEMPTS_MAX = 5
 COMPACT_COMMITS = 100
 """Commits between two compactions: as often as Delta writes a checkpoint of its log."""
 RETENTION_HOURS = 7 * 24
-"""Files that a compaction replaced are kept for this time, for readers and for time travel."""
+"""Files that a compaction replaced are kept for this time, for readers and for time travel; those of versions
+that models were trained on are kept with the table."""
+LOG_RETENTION = "delta.logRetentionDuration"
+LOG_RETENTION_INTERVAL = "interval 3650 days"
+"""Delta's log names the files of a version; with its default, versions older than 30 days cannot be read. An
+entry has about 2 kB: half a gigabyte a year at a commit each two minutes."""
+
+FindNamed = Callable[[str], list[int]]
 
 
 class DeltaWriter:
@@ -36,15 +44,27 @@ class DeltaWriter:
     first commit (Delta merges the schemas); its old rows have null there.
     """
 
-    def __init__(self, settings: Settings, table: Table) -> None:
-        """Open the table; create it if it does not exist."""
+    def __init__(self, settings: Settings, table: Table, named: FindNamed = lambda _: []) -> None:
+        """Open the table; create it if it does not exist.
+
+        Args:
+            settings: Where it is.
+            table: Its columns.
+            named: Returns the versions of a table whose files must stay.
+        """
         self._table = table
+        self._named = named
         self._settings = settings
         uri = inference_log.path(settings, table.name)
         if "://" not in uri:
             Path(uri).mkdir(parents=True, exist_ok=True)
         self._delta = DeltaTable.create(
-            uri, schema=table.schema, mode="ignore", partition_by=[table.partition_by], name=table.name
+            uri,
+            schema=table.schema,
+            mode="ignore",
+            partition_by=[table.partition_by],
+            name=table.name,
+            configuration={LOG_RETENTION: LOG_RETENTION_INTERVAL},
         )
         self._commits = 0
         self._sources: dict[Partition, int] = {}
@@ -165,8 +185,9 @@ class DeltaWriter:
             return
         try:
             self._delta.optimize.compact()
-            self._delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False)
-        except CommitFailedError as error:
+            kept = self._named(self._table.name)
+            self._delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, keep_versions=kept or None)
+        except (CommitFailedError, KafkaError) as error:
             log.info("archive.compaction_postponed", table=self._table.name, reason=str(error))
 
 

@@ -6,10 +6,12 @@ position of it is committed, so they are read again once it is opened again. It 
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import TypeVar
 
+from services.archive import named_versions
 from services.archive.delta_writer import DeltaWriter
 from services.archive.invalid_records import InvalidRecords
 from services.archive.row_schemas import Table
@@ -39,6 +41,7 @@ class GuardedTables:
         self._invalid = invalid
         self._quarantine = quarantine
         self._open: dict[str, TableArchive] = {}
+        self._named = functools.partial(named_versions.of_table, settings)
 
     def __iter__(self) -> Iterator[TableArchive]:
         """Iterate over the open tables; the caller may set some aside during the iteration."""
@@ -84,7 +87,9 @@ class GuardedTables:
         self._quarantine.works(table.name, time.monotonic())
 
     async def _opened(self, table: Table) -> TableArchive:
-        writer = await of_table(table.name, asyncio.to_thread(DeltaWriter, self._settings, table))
+        writer = await of_table(
+            table.name, asyncio.to_thread(DeltaWriter, self._settings, table, self._named)
+        )
         clock = EventClock("archive", self._settings.event_ahead_seconds_max)
         return TableArchive(WriteBuffer(table, self._invalid.add, event_clock=clock), writer, self._invalid)
 

@@ -55,6 +55,8 @@ class RegisteredCandidate(msgspec.Struct, frozen=True):
     reasons: list[str]
     """The reasons for which gates refuse it; empty if it passed."""
     reference: records.Reference
+    tables: dict[str, int] = {}
+    """Version of each Delta table that it was trained on."""
 
 
 def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None:
@@ -174,6 +176,7 @@ def register(mlflow: RetrainingRun, run: RunFolder) -> RegisteredCandidate:
         metrics=run.read(EVALUATION, Evaluation).named(),
         reasons=run.read(GATES, GateReport).reasons,
         reference=run.read(REFERENCE, records.Reference),
+        tables=dict(run.read(DATA_VERSION, DataDescription).version.tables),
     )
     return with_version(kept, mlflow.register(run, kept))
 

@@ -174,6 +174,7 @@ class Retrainer:
             "metrics": registered.metrics,
             "rows": registered.rows,
             "run_id": registered.run_id,
+            "data_tables": registered.tables,
         }
         return self._finish(request, result, seconds)
 

@@ -55,3 +55,5 @@ class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retrain
     rows: Int64 = 0
     run_id: str = ""
     duration_seconds: float = 0.0
+    data_tables: dict[str, Int64] = {}
+    """The version of each Delta table that a candidate was trained on; the archive keeps their files."""

@@ -193,3 +193,44 @@ def test_a_training_set_is_read_from_an_earlier_table(settings: Settings, append
     found = extraction.read(settings, Wanted(scenario.declaration(), given, known_ms=DAY_MS))
     assert found.rows["prediction_id"].tolist() == ["0-0", "0-1"][: 1 + appended]
     assert found.features["amount"].tolist() == [7.0, 7.0][: 1 + appended]
+
+
+def test_files_of_a_version_that_a_model_names_outlive_compaction(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(delta_writer, "COMPACT_COMMITS", 4)
+    monkeypatch.setattr(delta_writer, "RETENTION_HOURS", 0)
+    monkeypatch.setattr(delta_writer.DeltaWriter, "_maintain", maintain_at_once)
+    named: list[int] = []
+    writer = DeltaWriter(settings, row_schemas.PREDICTIONS, lambda _: named)
+
+    def write(number: int) -> None:
+        made = msgspec.structs.replace(PREDICTION, prediction_id=f"p{number}", source_offset=number)
+        record = DecodedRecord(Record(number, b"", topic=topics.predictions("m")), made)
+        writer.append([record], {(topics.predictions("m"), 0): number + 1})
+
+    def rows(version: int) -> int:
+        found = inference_log.tables(settings, {inference_log.PREDICTIONS: version})
+        return int(found[inference_log.PREDICTIONS].to_pyarrow_table().num_rows)
+
+    for number in range(3):
+        write(number)
+    named.append(2)
+    for number in range(3, 9):
+        write(number)
+    assert rows(2) == 2
+    with pytest.raises(Exception, match=r"No such file|not found"):
+        rows(3)
+
+
+def maintain_at_once(self: DeltaWriter) -> None:
+    """Do what the archive does, without the seven days for which all files are kept."""
+    self._commits += 1
+    if self._commits % delta_writer.COMPACT_COMMITS == 0:
+        self._delta.optimize.compact()
+        self._delta.vacuum(
+            retention_hours=0,
+            dry_run=False,
+            enforce_retention_duration=False,
+            keep_versions=self._named(self._table.name) or None,
+        )
