@@ -14,6 +14,8 @@ from streams import records, topics
 from tests.unit.drift import scenario
 from tests.waiting import LIVENESS_SECONDS
 
+LINGER_MS = 60_000
+
 
 class AlertingModel:
     """A model with routes, and the records that the drift process would write about it."""
@@ -35,7 +37,8 @@ class AlertingModel:
         }
         self.name = name
         self.settings = settings.model_copy(update=changes)
-        self._producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=500)
+        # What is sent together arrives together: nothing leaves before `flush`.
+        self._producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all", linger_ms=LINGER_MS)
 
     def again(self) -> Self:
         """Return the model with a producer that knows nothing of the topics before."""
@@ -46,12 +49,14 @@ class AlertingModel:
     def burst(self, *subjects: str) -> list[str]:
         """Send alarms in one batch of Kafka, so that they arrive together; return their ids."""
         sent = [self._send_alarm(subject, "feature") for subject in subjects]
+        self._producer.flush(LIVENESS_SECONDS)
         for _, future in sent:
             future.get(LIVENESS_SECONDS)
         return [alarm_id for alarm_id, _ in sent]
 
     def alarm(self, subject: str, kind: Literal["feature", "loss"] = "feature") -> str:
         alarm_id, future = self._send_alarm(subject, kind)
+        self._producer.flush(LIVENESS_SECONDS)
         future.get(LIVENESS_SECONDS)
         return alarm_id
 
@@ -73,10 +78,13 @@ class AlertingModel:
                 window_end_ms=now_ms, predictions=1, labels=1, alarms_standing=list(open_ids),
             ),
         )  # fmt: skip
+        self._producer.flush(LIVENESS_SECONDS)
         future.get(LIVENESS_SECONDS)
 
     def send(self, topic: str, record: records.DriftRecord | records.RetrainingRecord) -> None:
-        self._send(topic, record).get(LIVENESS_SECONDS)
+        future = self._send(topic, record)
+        self._producer.flush(LIVENESS_SECONDS)
+        future.get(LIVENESS_SECONDS)
 
     def _send(self, topic: str, record: records.DriftRecord | records.RetrainingRecord) -> Any:
         return self._producer.send(topic, key=self.name.encode(), value=records.encode(record))
