@@ -27,6 +27,7 @@ FEATURES = (
     "aircraft_delay_last_16h",
     "dest_delay_mean_3h",
     "carrier_arrival_delay_mean_3h",
+    "pressure",
     "wind_gust",
     "year_built",
     "seats",
