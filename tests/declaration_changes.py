@@ -88,6 +88,7 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "rollout.guardrails.latency.quantile": ({"rollout.guardrails.latency": {"quantile": 0.9}},),
     "learning.reference.since": ({"learning.reference": {"since": "2013-01-01T01:00:00Z"}},),
     "learning.reference.until": ({"learning.reference": {"until": "2013-01-02T01:00:00Z"}},),
+    "retraining.after_labels": ({"retraining.after_labels": 1000},),
     "retraining.max_rows": ({"retraining.max_rows": 1000},),
     "learning": ({"learning": {"every_hours": 3}, "gates": None}, {"learning": None}),
 }  # fmt: skip

@@ -1,18 +1,24 @@
-"""The results of earlier requests for retraining, as the retraining topic lists them. Pure."""
+"""Earlier requests for retraining and their results, as the retraining topic lists them. Pure."""
 
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams.records import RetrainingFinished, RetrainingRecord, RetrainingRequested
 
+BY_PEOPLE = ("bootstrap", "manual")
+"""Triggers that need not wait for the cooldown."""
+
 
 class RetrainingHistory:
-    """The finished retrainings of all models."""
+    """The retrainings of all models."""
 
     def __init__(self) -> None:
-        """Start without results."""
+        """Start without any."""
         self._finished: dict[str, RetrainingFinished] = {}
+        self._requested: dict[str, str] = {}
+        """The model of each request, by its id."""
 
     def add(self, record: RetrainingRecord) -> None:
         """Take one record, in the order of its topic."""
+        self._requested[record.request_id] = record.model
         if isinstance(record, RetrainingFinished):
             self._finished.setdefault(record.request_id, record)
 
@@ -20,17 +26,38 @@ class RetrainingHistory:
         """Tell whether a request has a result."""
         return request_id in self._finished
 
+    def is_requested(self, request_id: str) -> bool:
+        """Tell whether there was such a request."""
+        return request_id in self._requested
+
+    def is_open(self, model: str) -> bool:
+        """Tell whether a request of a model has no result yet."""
+        return any(
+            each == model and request_id not in self._finished for request_id, each in self._requested.items()
+        )
+
+    def last_trained_ms(self, model: str) -> int | None:
+        """Return the time of the latest request that led to a candidate; None if none did."""
+        trained = [each for each in self._finished.values() if each.model == model and each.version > 0]
+        return max((each.requested_at_ms for each in trained), default=None)
+
+    def failures(self, model: str) -> list[int]:
+        """Return the times of the requests that failed since the last training, rising."""
+        since_ms = self.last_trained_ms(model) or 0
+        return sorted(
+            each.requested_at_ms
+            for each in self._finished.values()
+            if each.model == model and each.result == "failed" and each.requested_at_ms > since_ms
+        )
+
     def cooldown_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
         """Return why it is too early for this request, or None.
 
         The cooldown is counted in event time from the last request that led to a candidate, so that a replay
-        decides the same. A request by hand and the request for the first model need not wait.
+        decides the same. A failed one does not count. Requests by people need not wait.
         """
-        if request.trigger != "drift":
-            return None
-        trained = [r for r in self._finished.values() if r.model == request.model and r.version > 0]
-        last_ms = max((result.requested_at_ms for result in trained), default=None)
-        if last_ms is None:
+        last_ms = self.last_trained_ms(request.model)
+        if request.trigger in BY_PEOPLE or last_ms is None:
             return None
         elapsed_ms = request.requested_at_ms - last_ms
         wanted_days = declaration.retraining.cooldown_days

@@ -39,6 +39,12 @@ class TopicPublisher:
             topics.RETRAINING.name, finished.model.encode(), records.encode(finished), headers
         )
 
+    def publish_request(self, request: records.RetrainingRequested) -> None:
+        """Write a request that model.yaml declares; this process reads it as all others."""
+        enabled = self._settings.cloud_events != "none"
+        headers = Envelope("retraining", request.model, enabled=enabled).headers(request)
+        self._producer.send(topics.RETRAINING.name, request.model.encode(), records.encode(request), headers)
+
     def model_state(self, model: str) -> tuple[records.ModelChanged | None, FeatureSets]:
         """Return the latest change of a model, and the published names of its features."""
         return models_topic.read_model(self._settings, model)

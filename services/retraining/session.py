@@ -10,6 +10,7 @@ process of this kind.
 """
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,9 @@ from services.retraining.attempts import OpenAttempts, of_text
 from services.retraining.publisher import TopicPublisher
 from services.retraining.request_queue import RequestQueue
 from services.retraining.retrainer import Retrainer
+from services.retraining.scheduled_requests import ScheduledRequests, count_labels
 from services.retraining.trainings import Trainings
-from services.runtime import kafka_consumers, metrics
+from services.runtime import kafka_consumers, metrics, times
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_producers import RecordProducer
 from services.runtime.quarantine import Quarantine
@@ -88,8 +90,10 @@ class RetrainingSession:
         self._consumer = consumer
         self._recreated = RecreatedTopics(consumer)
         self._producer = producer
-        publisher = TopicPublisher(settings, producer)
+        self._publisher = publisher = TopicPublisher(settings, producer)
         self._retrainer = Retrainer(settings, folder, publisher, publisher.end_offsets)
+        count = functools.partial(count_labels, settings)
+        self._scheduled = ScheduledRequests(folder, self._retrainer.history, count)
         self._trainings = Trainings(settings, requests, self._retrainer, self._commit)
         self._read_to: int | None = None
         self._committed: tuple[int, str] | None = None
@@ -126,8 +130,11 @@ class RetrainingSession:
             for record in found:
                 request = self._decoded(record)
                 if isinstance(request, records.RetrainingRequested):
+                    self._retrainer.history.add(request)
                     self._trainings.add(record.offset, request)
                 self._read_to = record.offset + 1
+        for scheduled in self._scheduled.due(time.monotonic(), times.now_ms()):
+            self._publisher.publish_request(scheduled)
         self._trainings.step()
         self._commit()
 

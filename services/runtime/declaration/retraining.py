@@ -24,6 +24,11 @@ class Retraining(Strict):
     """Weights of the rows in training; balanced: each class has the same sum. The probabilities are then
     those of balanced classes."""
     cooldown_days: float = Field(14, ge=0, le=DAYS_MAX)
+    """Days after a training in which drift, schedule and labels request none; a failed one does not count."""
+    every_days: float | None = Field(None, gt=0, le=DAYS_MAX)
+    """A retraining is requested this many days after the last training; null: no schedule."""
+    after_labels: int | None = Field(None, ge=1)
+    """A retraining is requested when this many labels have come since the last training; null: never."""
     minimum_labels: int = Field(1000, ge=1)
     holdout_days: float = Field(7, gt=0, le=DAYS_MAX)
     effective_after_hours: float = Field(0, ge=0, le=HOURS_MAX)
