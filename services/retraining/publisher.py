@@ -7,6 +7,7 @@ from kafka import KafkaConsumer
 
 from services.model_registry import large_references, ledger, ledger_drafts, models_topic
 from services.model_registry.models_topic import OvertakenError
+from services.retraining import ledger_evidence
 from services.retraining.retrainer import MakeChanges
 from services.runtime import kafka_consumers, times
 from services.runtime.kafka_producers import RecordProducer
@@ -31,7 +32,10 @@ class TopicPublisher:
 
         The ledger is written before: after a crash in between, the request is repeated, and no entry twice.
         """
-        entries = ledger_drafts.of_retraining(request, finished, at_ms=times.now_ms())
+        data_set, gates = ledger_evidence.of_run(self._settings, finished.model, finished.request_id)
+        entries = ledger_drafts.of_retraining(
+            request, finished, at_ms=times.now_ms(), data_set=data_set, gates=gates
+        )
         ledger.append(self._settings, entries, ledger_drafts.RETRAINING)
         enabled = self._settings.cloud_events != "none"
         headers = Envelope("retraining", finished.model, enabled=enabled).headers(finished)

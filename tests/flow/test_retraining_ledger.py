@@ -25,7 +25,11 @@ def test_retraining_is_in_the_ledger_also_after_a_kill(kafka: str, mlflow: str, 
 
         finished = next(follow(kafka, topics.RETRAINING.name, records.RetrainingRecord, wanted))
         entries = [entry for entry in ledger.read(world.settings) if entry.model == model.name]
-        assert sorted(entry.kind for entry in entries) == ["arms_changed", "promotion", "trigger"]
+        kinds = {entry.kind for entry in entries}
+        assert kinds == {"arms_changed", "data_set", "gate", "promotion", "trigger"}
+        assert len({entry.entry_id for entry in entries}) == len(entries)
+        data_set = next(entry for entry in entries if entry.kind == "data_set")
+        assert data_set.evidence["rows"] == finished.rows
         promotion = next(entry for entry in entries if entry.kind == "promotion")
         assert (promotion.version, promotion.actor) == (finished.version, "retraining")
         assert promotion.evidence["metrics"] == finished.metrics
