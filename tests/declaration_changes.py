@@ -14,6 +14,7 @@ Change = Mapping[str, Any]
 
 GROUPS = {"groups": ["colour"]}
 SEGMENTS = {"monitoring.segments": ["colour"]}
+STEPS = {"rollout.steps": [{"share": "5%"}, {"share": "100%"}]}
 SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "task": (
         {"task": "regression", "gates": None, "business": None, "label.positive_above": None},
@@ -79,7 +80,8 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     ),
     "gates.calibration": ({"gates.calibration": {}},),
     "gates.latency": ({"gates.latency": {}},),
-    "rollout.steps": ({"rollout.steps": [{"share": "5%"}, {"share": "100%"}]},),
+    "rollout.steps": (STEPS,),
+    "governance.approval": ({"governance.approval": "required", **STEPS},),
     "rollout.guardrails.loss": ({"rollout.guardrails.loss": {"margin": 0.1}},),
     "rollout.guardrails.loss.maximum": ({"rollout.guardrails.loss": {"margin": 0.1, "maximum": 5.0}},),
     "rollout.guardrails.cost": ({"rollout.guardrails.cost": {"margin": 1.0}},),

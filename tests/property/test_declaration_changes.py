@@ -123,7 +123,8 @@ def _cohorts(outputs: DriftOutputs, settled_ms: int) -> dict[Any, Any]:
 
 NEED_SEGMENTS = "gates.segments"
 """Settings that need another one, on which drift depends."""
-OUTSIDE = ("owner", "team", "limits", "alerts", "slo", "rollout", "gates", "request.key", "features.missing")
+OUTSIDE = ("owner", "team", "limits", "alerts", "slo", "rollout", "gates", "request.key", "features.missing",
+           "governance")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

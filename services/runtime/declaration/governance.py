@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.runtime.declaration.strict import Strict
+from services.runtime.declaration.strict import DAYS_MAX, Strict
 
 
 class Governance(Strict):
@@ -16,7 +16,7 @@ class Governance(Strict):
     """Risk level, such as that of the EU AI Act; empty: nobody has judged it."""
     approval: Literal["none", "required"] = "none"
     """Whether a version answers requests only after ``driftline approve``."""
-    review_days: float = Field(365, gt=0)
+    review_days: float = Field(365, gt=0, le=DAYS_MAX)
     """Maximum days between two reviews by a person; an approval counts as one."""
     intended_use: str = Field("", max_length=10_000)
     """What the model is for, and for whom."""
