@@ -1,6 +1,7 @@
 """Predictions over HTTP are logged after the response: never before it, never twice, none lost uncounted."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -75,7 +76,8 @@ def test_each_prediction_is_a_cloud_event_with_its_own_id_if_configured():
 
 def test_rows_of_neighbours_are_encoded_together_but_not_without_bound():
     most = prediction_log.ROWS_AT_ONCE
-    batch = prediction_log.AnsweredBatch(None)
+    unread: Any = None  # only the numbers of the rows matter here
+    batch = prediction_log.AnsweredBatch(unread)
     for rows in (range(2), range(2, 3), range(5, 6), range(6, most + 5), range(most + 5, most + 6)):
         batch.add(rows)
     assert batch.take() == [range(3), range(5, most + 5), range(most + 5, most + 6)]
