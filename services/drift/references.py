@@ -16,6 +16,9 @@ REFERENCES_KEPT_MAX = 8
 BINNERS_KEPT_MAX = 4
 """Maximum row binners in memory: the champion's, and those of windows that began under an earlier one."""
 
+LINEAGES_KEPT_MAX = 1_000
+"""Maximum lineages in memory: it is asked for several times for each prediction and each label."""
+
 
 class References:
     """References by version; version 0 is no model and has none."""
@@ -27,6 +30,7 @@ class References:
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
+        self._lineages: dict[int, int] = {}
         self.feature_sets = FeatureSets()
         """The names of the features that predictions hold."""
         self._binners: dict[int, RowBinner] = {}
@@ -54,6 +58,7 @@ class References:
     def learn(self, reference: Reference) -> None:
         """Take the reference of a version."""
         self._known[reference.version] = reference
+        self._lineages.clear()
         self._binners.pop(reference.version, None)
         self._unknown.discard(reference.version)
 
@@ -74,8 +79,14 @@ class References:
         """
         if not self._learns:
             return version
-        base = self._base(version)
-        return base if self._known.get(base) is not None else min(version, 1)
+        found = self._lineages.get(version)
+        if found is None:
+            base = self._base(version)
+            found = base if self._known.get(base) is not None else min(version, 1)
+            if len(self._lineages) >= LINEAGES_KEPT_MAX:
+                self._lineages.clear()
+            self._lineages[version] = found
+        return found
 
     def _base(self, version: int) -> int:
         """Return the version whose reference a version has."""

@@ -1,6 +1,5 @@
 """kill -9 of the learning process: every published model is byte for byte as if nothing had happened."""
 
-import asyncio
 import contextlib
 import functools
 import itertools
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-from kafka import KafkaConsumer, TopicPartition
 
 from services.feature_store import plan_cache
 from services.feature_store.plan import FeaturePlan
@@ -24,28 +21,16 @@ from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from services.scoring.river_model import learned_version_loader
 from streams import records, topics
-from streams.inputs import PREDICTION, PartitionKey
-from streams.producer import BatchProducer
-from tests.marks import read_marks
+from tests.online_learning import PIECES, TRAINING, published, read, send, wait_for_watermark
 from tests.processes import Process
 from tests.unit.learning import traffic
 from tests.unit.learning.traffic import HOUR_MS, START_MS
 from tests.waiting import until
 
 HOURS = 40
-PIECES = 6
 PARTITIONS = 2
 LEARNING = traffic.document()["learning"] | {"reference": {"rows": 1000}}
 """Its rows are collected while processes are killed, and complete long before the end."""
-TRAINING = """
-from river import compose, linear_model, optim, preprocessing
-
-def learner(categorical, numeric):
-    assert (categorical, numeric) == (["colour"], ["x"])
-    numbers = compose.Discard("colour") | preprocessing.StandardScaler()
-    colours = compose.Discard("x") | preprocessing.OneHotEncoder(drop_zeros=True)
-    return compose.TransformerUnion(numbers, colours) | linear_model.LinearRegression(optim.AdaGrad(0.5))
-"""
 
 
 @pytest.fixture
@@ -232,57 +217,8 @@ def assert_arms_are_the_operator_s_and_each_version_s(
     traffic_split.check(found[-1].arms)
 
 
-def send(local: Settings, name: str, logs: traffic.Traffic, number: int) -> None:
-    """Write one of `PIECES` equal shares of every partition."""
-
-    async def write() -> None:
-        producer = BatchProducer(local.kafka_options())
-        async with producer.running():
-            for place, log in traffic.Player(logs).logs.items():
-                piece = log[len(log) * number // PIECES : len(log) * (number + 1) // PIECES]
-                await producer.send(
-                    topic_of(name, place), place.partition, [traffic.kafka_record(each) for each in piece]
-                )
-
-    asyncio.run(write())
-
-
-def topic_of(name: str, place: PartitionKey) -> str:
-    return topics.predictions(name) if place.kind == PREDICTION else f"{name}.labels"
-
-
 def has_published_more(local: Settings, name: str, seen: int) -> bool:
     return len(published(local, name)) > seen
-
-
-def wait_for_watermark(local: Settings, name: str, at_least_ms: int, learning: Process) -> None:
-    client, hashed = redis.Redis.from_url(local.redis_url), f"learning.{name}"
-    until(
-        lambda: (read_marks(client, [hashed])[hashed] or 0) >= at_least_ms,
-        "the watermark is published",
-        check=learning.check,
-    )
-
-
-def read(local: Settings, topic: str, partitions: int = 1) -> list[Any]:
-    """Read all records of a topic, compacted or not yet."""
-    consumer = KafkaConsumer(**local.kafka_options(), group_id=None, check_crcs=False)
-    places = [TopicPartition(topic, number) for number in range(partitions)]
-    consumer.assign(places)
-    consumer.seek_to_beginning(*places)
-    found: list[Any] = []
-    ends = consumer.end_offsets(places)
-    while any(consumer.position(place) < end for place, end in ends.items()):
-        for messages in consumer.poll(timeout_ms=200).values():
-            found += messages
-    consumer.close()
-    return [message for message in found if message.value is not None]
-
-
-def published(local: Settings, name: str) -> list[records.LearnedModel]:
-    decode = records.decoder_of(records.LearnedModel).decode
-    mine = [each for each in read(local, topics.LEARNED.name) if each.key.startswith(f"{name}/".encode())]
-    return [decode(each.value) for each in mine if not each.key.endswith(b"/checkpoint")]
 
 
 def changes(local: Settings, name: str) -> list[records.ModelChanged]:

@@ -27,7 +27,7 @@ class LossWatchers:
 
     def add(self, loss: float, time_ms: int, *, wrong: bool) -> list[tuple[str, DetectedChange]]:
         """Process one loss; detectors of errors get ``wrong``, whether the prediction was wrong."""
-        if self._range is None:
+        if self._range is None or not self._detectors:
             return []
         times_ms = np.array([time_ms], dtype=np.int64)
         share = self._range.share(loss)
