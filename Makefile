@@ -52,6 +52,10 @@ setup: $(READY)  ## Only install
 lock:  ## Pin all packages again from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  $(addprefix --extra ,$(EXTRAS)) pyproject.toml --output-file requirements.lock
+	@# Without the dependencies of Driftline, which are in the environment of its own.
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["pipelines"], sep="\n")' \
+	  | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --custom-compile-command "make lock" - --output-file requirements-pipelines.lock
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from services.operations import yaml_text
 from services.operations.cli import SUMMARY, VERSION
+from services.runtime import yaml_text
 from services.runtime.declaration import ApplicationTopic, DeclarationError, ModelDeclaration
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings

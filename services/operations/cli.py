@@ -104,6 +104,26 @@ COMMANDS = (
         "services.retraining.step_command:step",
         "Run one step of a retraining in its run folder.",
     ),
+    (
+        "retraining prepare",
+        "services.retraining.orchestration.steps_command:prepare",
+        "Make the run folder of a retraining outside of the service.",
+    ),
+    (
+        "retraining run",
+        "services.retraining.orchestration.steps_command:run",
+        "Run all steps of a retraining here, and submit its version.",
+    ),
+    (
+        "retraining submit",
+        "services.retraining.orchestration.steps_command:submit",
+        "Ask the service to release the version of a run folder.",
+    ),
+    (
+        "retraining dvc",
+        "services.retraining.orchestration.dvc_command:dvc",
+        "Write a dvc.yaml with one stage for each step into a run folder.",
+    ),
     ("dashboard", "services.dashboard.process:run", "Serve the live page."),
     ("setup", "services.operations.setup:setup", "Create the topics and apply the Feast repository."),
     (

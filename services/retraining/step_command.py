@@ -1,14 +1,8 @@
 """``driftline retraining step`` runs one step of a retraining in its run folder."""
 
+import os
 from pathlib import Path
 
-from services.model_registry.mlflow_client import RegistryError
-from services.model_registry.model_inputs import InputsError
-from services.model_registry.training_code import TrainingCodeError
-from services.retraining.errors import RetrainingError
-from services.retraining.run_folder import REQUEST, RunFolder
-from services.retraining.steps import pipeline
-from services.retraining.steps.definition import run_step
 from services.runtime.command_output import fail, ok, say
 from services.runtime.settings import Settings
 
@@ -18,20 +12,24 @@ def step(name: str, *, run: Path) -> None:
 
     The steps are, in this order, extract, validate, train, evaluate, gate, card and register. Each writes its
     results and their digests into the folder. A registered version scores no requests before its promotion.
+    The exit code is 75 if a server is away, so that the same command may succeed later, and 1 for a fault.
 
     Args:
         name: The step.
         run: The folder of the run, below runs/ in the home folder.
     """
+    # One thread, as in the service: sums in another order would give another model.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from services.retraining.orchestration import exit_status, preparation  # late: they import NumPy,
+    from services.retraining.run_folder import REQUEST, RunFolder  # late: which reads the variable when
+    from services.retraining.steps import pipeline  # late: it is loaded
+
     folder = RunFolder(run)
     if not folder.has(REQUEST):
-        fail(f"{run} is no folder of a run: it has no {REQUEST}; 'driftline retrain' makes one")
-    try:
+        fail(f"{run} is no folder of a run: it has no {REQUEST}; 'driftline retraining prepare' makes one")
+    with exit_status.told():
         wanted = pipeline.step_of(name)
-        with pipeline.locked(folder):
-            is_new = run_step(wanted, folder, Settings())
-    except (RetrainingError, RegistryError, InputsError, TrainingCodeError) as error:
-        fail(str(error))
+        is_new = preparation.run_one(wanted, folder, Settings())
     if is_new:
         ok(f"{name}: wrote {', '.join(wanted.outputs)}")
     else:

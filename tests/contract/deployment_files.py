@@ -61,12 +61,19 @@ def objects() -> list[Object]:
 
 def workloads() -> list[Object]:
     """Return the objects that run pods."""
-    return [item for item in objects() if item.kind in {"Deployment", "StatefulSet", "DaemonSet", "Job"}]
+    kinds = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
+    return [item for item in objects() if item.kind in kinds]
+
+
+def template_of(workload: Object) -> dict[str, Any]:
+    """Return the template of the pods, which a CronJob has inside that of its Jobs."""
+    spec = workload.body["spec"]
+    return dict(spec.get("jobTemplate", {"spec": spec})["spec"]["template"])
 
 
 def pod_of(workload: Object) -> dict[str, Any]:
     """Return the pod's specification."""
-    return dict(workload.body["spec"]["template"]["spec"])
+    return dict(template_of(workload)["spec"])
 
 
 def containers_of(workload: Object) -> list[dict[str, Any]]:

@@ -34,7 +34,21 @@ _FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,})(?P<info>[^`]*)$")
 _LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|<(?:img|a)\b[^>]*\b(?:src|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 _CODE_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)`")
-_FREE_PROGRAMS = {"cd", "git", "pip", "feast", "open", "ls", "cat", "jq", "printf", "sha256sum", "cut"}
+_FREE_PROGRAMS = {
+    "cd",
+    "git",
+    "pip",
+    "feast",
+    "open",
+    "ls",
+    "cat",
+    "jq",
+    "printf",
+    "sha256sum",
+    "cut",
+    "dvc",
+    "prefect",
+}
 """Programs that are not Driftline's; their arguments are not checked."""
 
 

@@ -14,8 +14,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
+from services.operations import cli
 from services.operations.check import NO_SETTINGS
 from services.operations.slo import prometheus_rules
+from services.retraining.orchestration import exit_status
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import ROOT, Settings
 from tests.contract.deployment_files import (
@@ -33,6 +35,7 @@ from tests.contract.deployment_files import (
     images,
     objects,
     pod_of,
+    template_of,
     workloads,
 )
 from tests.tools import tool
@@ -256,9 +259,7 @@ def test_every_object_carries_the_recommended_labels(item: Object) -> None:
 
 
 def test_every_service_selects_the_pods_of_exactly_one_workload() -> None:
-    pods = {
-        str(workload): workload.body["spec"]["template"]["metadata"]["labels"] for workload in workloads()
-    }
+    pods = {str(workload): template_of(workload)["metadata"]["labels"] for workload in workloads()}
     for service in (item for item in objects() if item.kind == "Service"):
         selector = service.body["spec"]["selector"].items()
         assert len([name for name, labels in pods.items() if selector <= labels.items()]) == 1, str(service)
@@ -287,10 +288,28 @@ def test_only_retraining_has_the_key_that_signs() -> None:
     """What answers requests could otherwise vouch for whatever it is made to load."""
     for item in workloads():
         secrets = {volume.get("secret", {}).get("secretName") for volume in pod_of(item)["volumes"]}
-        assert ("driftline-signing" in secrets) == (item.name == "retraining"), str(item)
+        trains = item.name in {"retraining", "retraining-steps"}
+        assert ("driftline-signing" in secrets) == trains, str(item)
     services = compose()["services"].items()
     holders = {name for name, service in services if "signing:" in str(service.get("volumes", []))}
     assert holders == {"setup", "retraining"}
+
+
+def test_a_job_of_a_retraining_runs_when_asked_and_repeats_outages_only() -> None:
+    """Its name is the id of the request: a pod that is started again makes no second version."""
+    job, process = found("CronJob", "retraining-steps"), pod_of(found("Deployment", "retraining"))
+    assert job.body["spec"]["suspend"] is True
+    (container,) = pod_of(job)["containers"]
+    cli.application().parse_args(container["args"], print_error=False, exit_on_error=False)
+    assert container["args"][:2] == ["retraining", "run"]
+    assert "$(REQUEST_ID)" in container["args"]
+    (rule,) = job.body["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    codes = {"containerName": container["name"], "operator": "In", "values": [1]}
+    assert rule == {"action": "FailJob", "onExitCodes": codes}
+    assert exit_status.OUTAGE not in codes["values"]
+    assert pod_of(job)["initContainers"] == process["initContainers"]
+    mounts = [each["volumeMounts"] for each in (container, process["containers"][0])]
+    assert mounts[0] == mounts[1]
 
 
 @pytest.mark.parametrize("process", ["scoring", "retraining"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from services.monitoring import error_budget
-from services.operations import yaml_text
+from services.runtime import yaml_text
 from services.runtime.declaration import AccuracyObjective, LatencyObjective, ModelDeclaration, Objective
 
 Json = dict[str, Any]

@@ -1,6 +1,6 @@
 """Generated YAML."""
 
-from services.operations.yaml_text import as_yaml
+from services.runtime.yaml_text import as_yaml
 
 
 def test_keys_keep_their_order_and_repeated_parts_have_no_anchors() -> None:
