@@ -18,10 +18,10 @@ def search_path() -> str:
 
     The environment is made on first use, and made again when the lock file has changed.
     """
-    uv, pinned = tool("uv"), LOCK.read_text(encoding="utf-8")
-    FOLDER.mkdir(exist_ok=True)
-    with (FOLDER.parent / f"{FOLDER.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # one of the processes of pytest-xdist
+    uv = tool("uv")
+    with LOCK.open(encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # one of the processes of pytest-xdist installs
+        pinned = file.read()
         installed = FOLDER / "installed.txt"
         if not installed.is_file() or installed.read_text(encoding="utf-8") != pinned:
             _install(uv)
