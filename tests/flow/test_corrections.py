@@ -19,7 +19,8 @@ from services.feature_store import plan_cache
 from services.feature_store.plan import FeaturePlan
 from services.model_registry.model_inputs import InputKind
 from services.monitoring import inference_log
-from services.retraining import dataset
+from services.retraining import archive_progress, extraction
+from services.retraining.extraction import Wanted
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
@@ -124,9 +125,9 @@ def test_the_last_label_counts_in_all_that_is_made_of_labels(world: World, tmp_p
             topics.predictions(world.name): [len(log) for log in world.traffic.predictions],
             topics.outcomes(world.name): [len(log) for log in _outcome_log(world).values()],
         }
-        dataset.wait_for_archive(settings, world.name, written)
+        archive_progress.wait_for_archive(settings, world.name, written)
         check_archive(settings, world, final)
-        check_training_set(settings, world, final, reversed_ids)
+        check_training_set(settings, world, final)
         check_learning(world, learning)
 
 
@@ -186,23 +187,21 @@ def check_archive(settings: Settings, world: World, final: dict[str, float]) -> 
     assert dict(found) == final
 
 
-def check_training_set(
-    settings: Settings, world: World, final: dict[str, float], reversed_ids: set[str]
-) -> None:
-    """A training gets the last values that were known at its time, each request once."""
+def check_training_set(settings: Settings, world: World, final: dict[str, float]) -> None:
+    """A training gets each request whose label horizon had passed at its time once, with the last value."""
     declaration = load_all(settings.models)[world.name]
-    late = dataset.read(settings, declaration, GIVEN, known_ms=START_MS + 2 * HOURS * HOUR_MS).rows
-    assert dict(zip(late["prediction_id"], late["label"], strict=True)) == final
-    known_ms = START_MS + HOURS // 2 * HOUR_MS
-    early = dataset.read(settings, declaration, GIVEN, known_ms).rows
-    known = {
-        each.prediction_id: each.value
-        for log in world.labels
-        for each in sorted(log[:-1], key=lambda each: each.event_time_ms)
-        if each.event_time_ms <= known_ms and each.prediction_id in final
-    }
-    assert dict(zip(early["prediction_id"], early["label"], strict=True)) == known
-    assert any(known[each] != final[each] for each in reversed_ids & known.keys())
+    for hours in (HOURS // 2, 2 * HOURS):
+        wanted = Wanted(declaration, GIVEN, START_MS + hours * HOUR_MS)
+        rows = extraction.read(settings, wanted).rows
+        mature = {
+            entry.record.prediction_id
+            for log in world.traffic.predictions
+            for entry in log[:-1]
+            if entry.record.event_time_ms <= wanted.mature_ms
+        }
+        assert dict(zip(rows["prediction_id"], rows["label"], strict=True)) == {
+            each: value for each, value in final.items() if each in mature
+        }
 
 
 def check_learning(world: World, learning: Process) -> None:
