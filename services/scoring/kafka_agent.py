@@ -13,11 +13,13 @@ together, each slice is scored by itself, so that a request at fault is found in
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from prometheus_client import Histogram
 
 from services.runtime import metrics, times
 from services.runtime.event_clock import EventClock
@@ -197,9 +199,15 @@ class ScoringAgent:
     def _observe_stages(self, stages: Iterable[StageTiming]) -> None:
         for each in stages:
             seconds = (each.stop_ns - each.start_ns) / 1e9
-            metrics.SCORING_STAGE_DURATION.labels(self._pipeline.name, each.name).observe(seconds)
+            _stage_duration(self._pipeline.name, each.name).observe(seconds)
 
     def _observe(self, letters: Sequence[records.DeadLetter], seconds: float) -> None:
         self._duration.observe(seconds)
         for letter in letters:
             metrics.DEAD_LETTERS.labels("scoring", letter.topic, letter.kind).inc()
+
+
+@functools.cache
+def _stage_duration(model: str, stage_name: str) -> Histogram:
+    """Return the series of a stage, looked up once."""
+    return metrics.SCORING_STAGE_DURATION.labels(model, stage_name)
