@@ -89,6 +89,14 @@ RETRAINING = InternalTopic(
     consumers=("retraining", "drift", "archive", "dashboard", "alerting", "demo"),
     retention_ms=-1,
 )
+ROLLOUTS = InternalTopic(
+    name="driftline.rollouts",
+    key="model",
+    record="RolloutRequested | RolloutStarted | RolloutStepped | RolloutEnded",
+    producer="rollout, operators",
+    consumers=("rollout", "operators"),
+    retention_ms=-1,
+)
 MODELS = InternalTopic(
     name="driftline.models",
     key="model, or model/features/digest",
@@ -145,6 +153,16 @@ LEARNING_STATE = InternalTopic(
     compacted=True,
     grows=True,
 )
+ROLLOUT_STATE = InternalTopic(
+    name="driftline.rollout-state",
+    key="model",
+    record="the evidence of a model's rollout, with its offsets; a large one in parts",
+    producer="rollout",
+    consumers=("rollout",),
+    partitions=STATE_PARTITIONS,
+    compacted=True,
+    grows=True,
+)
 LEARNED = InternalTopic(
     name="driftline.learned",
     key="model/number of a place",
@@ -197,12 +215,14 @@ ALL = (
     OUTCOMES,
     DRIFT,
     RETRAINING,
+    ROLLOUTS,
     MODELS,
     REFERENCES,
     ALERTS,
     LEDGER,
     DRIFT_STATE,
     LEARNING_STATE,
+    ROLLOUT_STATE,
     LEARNED,
     DEAD_LETTERS,
     FEATURE_LOG,

@@ -160,6 +160,14 @@ def with_champion(arms: Sequence[Arm], version: int, *, effective_from_ms: int, 
     return [*outgoing, *champions, *challengers, *(arm for arm in arms if arm.shadow)]
 
 
+def without_past(arms: Sequence[Arm], now_ms: int) -> list[Arm]:
+    """Return the arms without those that score no request from an event time on."""
+    return [
+        *_still_scoring([arm for arm in arms if not arm.shadow], now_ms),
+        *(arm for arm in arms if arm.shadow),
+    ]
+
+
 def check(arms: Sequence[Arm]) -> None:
     """Raise `ShareError` if at some event time the arms in effect have no `layout`."""
     answering = [arm for arm in arms if not arm.shadow]

@@ -18,6 +18,7 @@ be looked at after each block.
 
 import math
 
+import msgspec
 import numpy as np
 
 from services.rollout.evidence import Numbers, log_mean
@@ -57,6 +58,27 @@ def log_evidence(rows: Numbers, sums: Numbers, margin: float = 0.0) -> Numbers:
     bets = np.where(is_bet, excess / np.where(scale > 0, scale, 1.0), 0.0)[..., None] * STAKES
     won = np.cumsum(bets - _log_cosh(bets), axis=-2)
     return log_mean(won)
+
+
+class PairBets(msgspec.Struct):
+    """The same bets, one block after another, where there are too many blocks to keep."""
+
+    blocks: int = 0
+    squares: float = 0.0
+    won: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(STAKES))
+
+    def add(self, excess: float) -> None:
+        """Add the sum of a block, less the margin for each of its rows."""
+        if self.blocks >= WARM_UP_BLOCKS and self.squares > 0:
+            bets = excess / math.sqrt(self.squares / self.blocks) * STAKES
+            self.won = (np.array(self.won) + bets - _log_cosh(bets)).tolist()
+        self.blocks += 1
+        self.squares += excess * excess
+
+    @property
+    def log_evidence(self) -> float:
+        """The log evidence that sums are above 0."""
+        return float(log_mean(np.array(self.won)))
 
 
 def interval(rows: Numbers, sums: Numbers, log_limit: float, bound: float = 1.0) -> tuple[float, float]:

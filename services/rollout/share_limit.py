@@ -5,6 +5,7 @@ worse, on "the expected share is at most m" (Waudby-Smith and Ramdas, arXiv 2010
 for what the champion has no counterpart of: a champion always has a score, a shadow may lack it.
 """
 
+import msgspec
 import numpy as np
 
 from services.rollout.evidence import Numbers, log_mean
@@ -29,3 +30,25 @@ def log_evidence(shares: Numbers, limit: float) -> Numbers:
 def log_evidence_below(shares: Numbers, limit: float) -> Numbers:
     """Return the log evidence after each unit that the expected share is below a limit."""
     return log_mean(np.cumsum(np.log1p((limit - shares)[..., None] / (1 - limit) * STAKES), axis=-2))
+
+
+class ShareBets(msgspec.Struct):
+    """The same bets, one unit after another."""
+
+    units: int = 0
+    total: float = 0.0
+    above: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(STAKES))
+    below: list[float] = msgspec.field(default_factory=lambda: [0.0] * len(STAKES))
+
+    def add(self, share: float, limit: float) -> None:
+        """Add the share of a unit."""
+        excess = share - limit
+        self.units += 1
+        self.total += share
+        self.above = (np.array(self.above) + np.log1p(excess / limit * STAKES)).tolist()
+        self.below = (np.array(self.below) + np.log1p(-excess / (1 - limit) * STAKES)).tolist()
+
+    @property
+    def log_evidence(self) -> tuple[float, float]:
+        """The log evidence that the expected share is above the limit, and that it is below."""
+        return float(log_mean(np.array(self.above))), float(log_mean(np.array(self.below)))

@@ -41,11 +41,20 @@ from streams.records.performance_reports import CostAccount, Figure, Performance
 from streams.records.predictions import FeatureRow, Label, Outcome, Prediction
 from streams.records.references import FeatureReference, IndicatorReference, PairReference, Reference
 from streams.records.retrainings import RetrainingFinished, RetrainingRequested, Trigger
+from streams.records.rollouts import (
+    GuardrailFigures,
+    RolloutEnded,
+    RolloutOutcome,
+    RolloutRequested,
+    RolloutStarted,
+    RolloutStepped,
+)
 from streams.records.wire_format import (
     AlertRecord,
     DriftRecord,
     ModelsRecord,
     RetrainingRecord,
+    RolloutRecord,
     decoder_of,
     encode,
 )
@@ -72,6 +81,7 @@ __all__ = [
     "FeatureSet",
     "FeatureValue",
     "Figure",
+    "GuardrailFigures",
     "IndicatorReference",
     "Int32",
     "Int64",
@@ -98,6 +108,12 @@ __all__ = [
     "RetrainingFinished",
     "RetrainingRecord",
     "RetrainingRequested",
+    "RolloutEnded",
+    "RolloutOutcome",
+    "RolloutRecord",
+    "RolloutRequested",
+    "RolloutStarted",
+    "RolloutStepped",
     "SegmentDrift",
     "SegmentPerformance",
     "Severity",

@@ -10,11 +10,13 @@ from streams.records.drift_reports import DriftReport
 from streams.records.model_changes import FeatureSet, ModelChanged
 from streams.records.performance_reports import PerformanceReport
 from streams.records.retrainings import RetrainingFinished, RetrainingRequested
+from streams.records.rollouts import RolloutEnded, RolloutRequested, RolloutStarted, RolloutStepped
 
 ModelsRecord = ModelChanged | FeatureSet
 DriftRecord = DriftReport | DriftAlarm | PerformanceReport
 AlertRecord = Notified | Silence
 RetrainingRecord = RetrainingRequested | RetrainingFinished
+RolloutRecord = RolloutRequested | RolloutStarted | RolloutStepped | RolloutEnded
 _ENCODER = msgspec.json.Encoder()
 
 

@@ -1,0 +1,123 @@
+"""Requests that wait until their label window closes, and are compared then. Pure."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from services.monitoring.model_metrics import Measures, NumericPrediction
+from services.rollout import measure_ranges
+from services.rollout.step_evidence import StepEvidence
+from services.runtime.declaration import ModelDeclaration
+from streams.records import Label
+
+WAITING_MAX = 100_000
+"""Maximum requests that wait for their labels. At the limit no further ones are compared until label windows
+close: which requests are left out does not depend on their arm."""
+
+
+class VersionOutput(msgspec.Struct, array_like=True, gc=False):
+    """What one version has predicted for a request."""
+
+    score: float
+    predicted: float | None = None
+    """None: it follows from the score."""
+    probabilities: list[float] = []
+
+
+class WaitingRequest(msgspec.Struct, array_like=True, gc=False):
+    """A request that is compared when its label window has closed."""
+
+    time_ms: int
+    """Event time."""
+    closes_ms: int
+    is_own: bool
+    """Whether the new version has answered it; of pairs always."""
+    output: VersionOutput
+    other: VersionOutput | None = None
+    """Of pairs: that of the champion."""
+    label: float | None = None
+
+
+class LabelWindows:
+    """The waiting requests of a step, in the order in which their windows close."""
+
+    def __init__(self, declaration: ModelDeclaration, waiting: dict[str, WaitingRequest]) -> None:
+        """Continue with requests by id."""
+        self.waiting = waiting
+        self._declaration = declaration
+        guardrails = declaration.rollout.guardrails
+        self._is_needed = guardrails.loss is not None or guardrails.cost is not None
+        self._label_ms = declaration.rollout.label_ms(declaration.label.horizon_ms)
+        self._measures = Measures(declaration)
+
+    def wait(
+        self,
+        name: str,
+        time_ms: int,
+        output: VersionOutput,
+        other: VersionOutput | None = None,
+        *,
+        is_own: bool = True,
+    ) -> None:
+        """Wait for the label of a request; of two with one id the first counts."""
+        if not self._is_needed or len(self.waiting) >= WAITING_MAX or name in self.waiting:
+            return
+        if not all(self._is_measured(each) for each in (output, other) if each is not None):
+            return
+        self.waiting[name] = WaitingRequest(time_ms, time_ms + self._label_ms, is_own, output, other)
+
+    def take_label(self, label: Label) -> None:
+        """Take a label that is dated within the window of its request; a later one replaces it."""
+        found = self.waiting.get(label.prediction_id)
+        if found is not None and label.event_time_ms <= found.closes_ms:
+            found.label = label.value
+
+    def close_until(self, now_ms: int, evidence: StepEvidence) -> None:
+        """Add the requests whose window has closed at an event time.
+
+        Requests of different partitions wait in the order in which they came, which is nearly that of their
+        event times: one that is far ahead of the others closes a little later.
+        """
+        while self.waiting:
+            name = next(iter(self.waiting))
+            if self.waiting[name].closes_ms >= now_ms:
+                return
+            self._compare(self.waiting.pop(name), evidence)
+
+    def _compare(self, request: WaitingRequest, evidence: StepEvidence) -> None:
+        if request.label is None:
+            evidence.unlabelled += request.is_own
+            return
+        evidence.labels += request.is_own
+        own = self._values(request.output, request.label)
+        if request.other is None:
+            for measure, value in own.items():
+                evidence.add_key(measure, request.time_ms, value, is_own=request.is_own)
+            return
+        other = self._values(request.other, request.label)
+        for measure, value in own.items():
+            evidence.add_pair(measure, request.time_ms, value - other[measure])
+
+    def _is_measured(self, output: VersionOutput) -> bool:
+        """Tell whether an output is one of the classes declared now."""
+        return self._measures.task != "multiclass" or len(output.probabilities) == len(self._measures.classes)
+
+    def _values(self, output: VersionOutput, label: float) -> Mapping[str, float]:
+        """Return loss and cost of an output as shares of their ranges."""
+        declaration, guardrails = self._declaration, self._declaration.rollout.guardrails
+        predicted = self._predicted(output) if output.predicted is None else output.predicted
+        values = self._measures.values(
+            NumericPrediction(output.score, predicted, output.probabilities), label
+        )
+        found = {}
+        if guardrails.loss is not None:
+            found["loss"] = min(values[0] / guardrails.loss.maximum, 1.0)
+        if guardrails.cost is not None and (cost := self._measures.cost(values)) is not None:
+            found["cost"] = measure_ranges.cost(declaration).share(cost)
+        return found
+
+    def _predicted(self, output: VersionOutput) -> float:
+        """Return the predicted value of a shadow, of which only scores are recorded."""
+        if self._measures.task != "multiclass":
+            return self._measures.predicted_value(output.score)
+        return float(max(range(len(output.probabilities)), key=output.probabilities.__getitem__))

@@ -1,0 +1,64 @@
+"""Where a monitor reads its topics on, and how far their event time is. Pure.
+
+Requests of different partitions are compared independently of each other, so they are taken as they come: a
+partition without traffic holds up no rollback. A label window is closed when the labels have passed its end.
+"""
+
+from collections.abc import Mapping
+
+from streams import records
+from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, PartitionKey, Resume
+
+
+class Positions:
+    """Next offsets and event times by partition; the sink of heartbeats and rejected records."""
+
+    def __init__(self, resume: Mapping[PartitionKey, Resume]) -> None:
+        """Continue at these positions."""
+        self._resume = dict(resume)
+        self.letters: list[records.DeadLetter] = []
+        """Records that could not be decoded, until somebody takes them."""
+
+    def pass_record(self, source: PartitionKey, offset: int, time_ms: int) -> bool:
+        """Move behind a record; return False if it was passed before.
+
+        Args:
+            source: Its partition.
+            offset: Its offset.
+            time_ms: Its event time.
+        """
+        at = self._resume[source]
+        if offset < at.offset:
+            return False
+        self._resume[source] = Resume(offset + 1, max(at.bound_ms, time_ms))
+        return True
+
+    def add_heartbeat(self, source: PartitionKey, offset: int, watermark_ms: int) -> None:
+        """Take a heartbeat: no event up to this time will follow."""
+        self.pass_record(source, offset, watermark_ms)
+
+    def reject(self, source: PartitionKey, offset: int, letter: records.DeadLetter | None) -> None:
+        """Take a record that could not be decoded."""
+        if self.pass_record(source, offset, BEFORE_ALL_MS) and letter is not None:
+            self.letters.append(letter)
+
+    def ahead(self, _records_max: int) -> set[PartitionKey]:
+        """Return no partition: none waits for another one."""
+        return set()
+
+    def resume(self) -> dict[PartitionKey, Resume]:
+        """Return where to continue after a restart."""
+        return dict(self._resume)
+
+    @property
+    def latest_ms(self) -> int:
+        """The latest event time of the predictions; `BEFORE_ALL_MS` before the first."""
+        return max(
+            (at.bound_ms for key, at in self._resume.items() if key.kind == PREDICTION), default=BEFORE_ALL_MS
+        )
+
+    @property
+    def labels_ms(self) -> int:
+        """The event time that all partitions with labels have reached; `BEFORE_ALL_MS` before the first."""
+        found = [at.bound_ms for key, at in self._resume.items() if key.kind == LABEL]
+        return min((each for each in found if each != BEFORE_ALL_MS), default=BEFORE_ALL_MS)

@@ -1,0 +1,132 @@
+import itertools
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from services.monitoring.input_topics import InputTopics
+from services.rollout import monitor
+from services.rollout.monitor import MonitorState, RolloutMonitor
+from services.runtime.declaration import ModelDeclaration
+from streams.records import Label, Prediction
+from tests.unit.rollout.rollout_model import (
+    HOUR_MS,
+    NEW,
+    START_MS,
+    declaration,
+    label,
+    prediction,
+    progress,
+    shadowed,
+)
+
+MINUTE_MS = 60_000
+
+
+def fresh() -> MonitorState:
+    return monitor.fresh_state(1, 1, None)
+
+
+def begun(declared: ModelDeclaration, state: MonitorState, step: int = 0) -> RolloutMonitor:
+    found = RolloutMonitor(declared, state)
+    found.begin(progress(step, 0 if step == 0 else 1000), (0, 10_000) if step == 0 else (1000, 9000))
+    return found
+
+
+def shadow_stream(added: float, hours: int = 60) -> list[tuple[int, Prediction | Label]]:
+    """Return a request a minute, with a label ten minutes later; the shadow's log odds are off by so much."""
+    random = np.random.default_rng(5)
+    found: list[tuple[int, Prediction | Label]] = []
+    for number in range(hours * 60):
+        at_ms = START_MS + number * MINUTE_MS
+        logit = float(random.normal(-1, 1))
+        chance, shadow = (1 / (1 + np.exp(-each)) for each in (logit, logit + added + random.normal(0, 0.3)))
+        truth = float(random.random() < chance)
+        found.append((number, shadowed(number, at_ms, float(chance), float(shadow))))
+        found.append((number, label(number, at_ms + 10 * MINUTE_MS, truth)))
+    return found
+
+
+def play(found: RolloutMonitor, stream: list[tuple[int, Prediction | Label]]) -> None:
+    for offset, record in stream:
+        if isinstance(record, Prediction):
+            found.add_prediction(0, offset, record)
+        else:
+            found.add_label(0, offset, record)
+    found.advance()
+
+
+def test_equal_shadow_passes() -> None:
+    found = begun(declaration(), fresh())
+    play(found, shadow_stream(0.0))
+    verdict = found.verdict()
+    assert verdict is not None
+    assert verdict.kind == "passed", verdict.reason
+
+
+def test_worse_shadow_is_rolled_back() -> None:
+    found = begun(declaration(), fresh())
+    play(found, shadow_stream(2.0))
+    verdict = found.verdict()
+    assert verdict is not None
+    assert verdict.kind == "worse"
+    assert verdict.reason.startswith("loss is worse than the champion's by ")
+
+
+def test_restart_from_a_snapshot_gives_the_same_evidence() -> None:
+    stream = shadow_stream(0.3, hours=20)
+    whole = begun(declaration(), fresh())
+    play(whole, stream)
+    for cut in (1, 700, len(stream) - 1):
+        first = begun(declaration(), fresh())
+        play(first, stream[:cut])
+        kept = msgspec.msgpack.decode(msgspec.msgpack.encode(first.state()), type=MonitorState)
+        second = begun(declaration(), monitor.fresh_state(1, 1, kept))
+        play(second, stream[max(cut - 40, 0) :])  # some records come again
+        assert second.state().evidence.blocks == whole.state().evidence.blocks
+        assert second.verdict() == whole.verdict()
+
+
+def test_next_step_starts_without_evidence() -> None:
+    found = begun(declaration(), fresh())
+    play(found, shadow_stream(0.0, hours=3))
+    assert found.state().evidence.requests == 180
+    found.begin(progress(1, 1000, at_ms=START_MS + HOUR_MS), (1000, 9000))
+    state = found.state()
+    assert (state.evidence.step, state.evidence.requests, state.waiting) == (1, 0, {})
+    found.begin(progress(1, 1000, at_ms=START_MS + HOUR_MS), (1000, 9000))
+    assert found.state().evidence is state.evidence
+
+
+def test_errors_are_found_without_any_label() -> None:
+    found = begun(declaration(), fresh(), step=1)
+    for number in range(200):
+        changes: dict[str, Any] = (
+            {"fallback_from": "challenger", "fallback_version": NEW} if number % 10 == 0 else {}
+        )
+        given = prediction(number, START_MS + number, arm_weight=9000, **changes)
+        found.add_prediction(0, number, given)
+    found.advance()
+    verdict = found.verdict()
+    assert verdict is not None
+    assert verdict.kind == "worse"
+    assert verdict.reason.startswith("errors is worse")
+
+
+def test_there_is_no_verdict_before_the_first_request() -> None:
+    assert begun(declaration(), fresh()).verdict() is None
+    assert RolloutMonitor(declaration(), fresh()).verdict() is None
+
+
+def test_new_monitor_starts_at_the_ends_of_its_topics() -> None:
+    topics = InputTopics("p", "l", [7, 8], [9])
+    found = monitor.fresh_state(2, 1, None, topics)
+    assert [each.offset for each in found.predictions] == [7, 8]
+    assert [each.offset for each in found.labels] == [9]
+
+
+def test_repeat_of_scoring_counts_once() -> None:
+    found = begun(declaration(), fresh())
+    for offset, number in enumerate(itertools.chain(range(5), range(5))):
+        found.add_prediction(0, offset, shadowed(number, START_MS, 0.2, 0.3))
+    assert found.state().evidence.requests == 5
