@@ -14,7 +14,7 @@ import msgspec
 from streams import codec, records
 
 Header = tuple[str, bytes]
-Control = records.DriftRecord | records.RetrainingRecord | records.ModelChanged
+Control = records.DriftRecord | records.RetrainingRecord | records.RolloutRecord | records.ModelChanged
 
 _FIXED: tuple[Header, ...] = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
 _TYPE_PREFIX = "driftline."
@@ -69,6 +69,11 @@ def _identity_of(record: Control) -> tuple[str, int]:
             return record.alarm_id, record.detected_at_ms
         case records.RetrainingRequested() | records.RetrainingFinished():
             return record.request_id, record.requested_at_ms
+        case records.RolloutRequested():
+            return record.request_id, record.requested_at_ms
+        case records.RolloutStarted() | records.RolloutStepped() | records.RolloutEnded():
+            part = record.step if isinstance(record, records.RolloutStepped) else type(record).__name__
+            return f"{record.rollout_id}-{part}".lower(), record.at_ms
         case records.ModelChanged():
             return f"{record.model}-{record.changed_at_ms}-{record.request_id}", record.changed_at_ms
 

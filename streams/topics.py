@@ -60,7 +60,7 @@ PREDICTIONS = InternalTopic(
     key="the request's key",
     record="Prediction",
     producer="scoring",
-    consumers=("drift", "learning", "archive", "demo", "applications"),
+    consumers=("drift", "learning", "rollout", "archive", "demo", "applications"),
     partitions=None,
     copies=2,
 )
@@ -86,7 +86,7 @@ RETRAINING = InternalTopic(
     key="model",
     record="RetrainingRequested | RetrainingFinished",
     producer="drift, retraining, demo (bootstrap), operators (retrain)",
-    consumers=("retraining", "drift", "archive", "dashboard", "alerting", "demo"),
+    consumers=("retraining", "rollout", "drift", "archive", "dashboard", "alerting", "demo"),
     retention_ms=-1,
 )
 ROLLOUTS = InternalTopic(
@@ -101,8 +101,8 @@ MODELS = InternalTopic(
     name="driftline.models",
     key="model, or model/features/digest",
     record="ModelChanged | FeatureSet",
-    producer="retraining, learning, scoring (FeatureSet), operators",
-    consumers=("scoring", "drift", "learning", "retraining", "dashboard", "alerting", "demo"),
+    producer="retraining, learning, rollout, scoring (FeatureSet), operators",
+    consumers=("scoring", "drift", "learning", "retraining", "rollout", "dashboard", "alerting", "demo"),
     compacted=True,
     bytes_min=16 << 20,
 )
@@ -111,7 +111,7 @@ REFERENCES = InternalTopic(
     key="model/number, where versions take turns",
     record="a reference that is too large for driftline.models, compressed and in parts; see "
     "services/model_registry/large_references.py",
-    producer="retraining",
+    producer="retraining, rollout",
     consumers=("drift",),
     compacted=True,
 )
@@ -127,8 +127,8 @@ LEDGER = InternalTopic(
     name="driftline.ledger",
     key="model",
     record="LedgerEntry",
-    producer="retraining, operators",
-    consumers=("archive", "operators"),
+    producer="retraining, rollout, operators",
+    consumers=("archive", "rollout", "operators"),
     retention_ms=-1,
     bytes_min=8 << 20,
 )
@@ -175,7 +175,7 @@ DEAD_LETTERS = InternalTopic(
     name="driftline.dead-letters",
     key="topic of the failed record",
     record="DeadLetter; ReplayMark in a header",
-    producer="features, scoring, drift, learning, dead-letters replay",
+    producer="features, scoring, drift, learning, rollout, dead-letters replay",
     consumers=("dead-letters list and replay", "demo", "operators"),
     retention_ms=-1,
     bytes_min=8 << 20,

@@ -51,6 +51,7 @@ PROCESSES = (
     "dashboard",
     "skew",
     "alerting",
+    "rollout",
 )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Sequence
 
+import msgspec
 from kafka import TopicPartition
 
 from services.runtime import kafka_consumers, kafka_producers
@@ -19,7 +20,7 @@ from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from streams.json_decoder import InvalidRecordError
 from streams.producer import Record
-from streams.records import Reference, ReferenceName
+from streams.records import ModelChanged, Reference, ReferenceName
 
 PARTITION = TopicPartition(topics.REFERENCES.name, 0)
 KEYS = 8
@@ -67,6 +68,14 @@ def publish_connected(settings: Settings, model: str, reference: Reference) -> R
                 producer.send(topics.REFERENCES.name, key or b"", value)
 
         return publish(latest_in(settings), write, model, reference)
+
+
+def in_change(settings: Settings, change: ModelChanged, reference: Reference) -> ModelChanged:
+    """Return a change with another reference; one that is too large for it is written here."""
+    if not is_large(reference):
+        return msgspec.structs.replace(change, reference=reference, reference_name=None)
+    name = publish_connected(settings, change.model, reference)
+    return msgspec.structs.replace(change, reference=None, reference_name=name)
 
 
 def read(latest: Latest, model: str, name: ReferenceName) -> Reference:

@@ -21,7 +21,7 @@ from services.runtime.declaration import ModelDeclaration
 from services.runtime.kafka_consumers import partition_count
 from services.runtime.recreated_topics import RecreatedTopics
 from streams import codec, dead_letters, records, topics
-from streams.inputs import LABEL, PREDICTION, Inputs, PartitionKey
+from streams.inputs import LABEL, PREDICTION, PartitionKey, Resume
 from streams.producer import Record
 
 POLL_MS = 250
@@ -46,13 +46,23 @@ class SliceHandler(Protocol):
         """Handle a slice of a label topic."""
 
 
+class WaitingInputs(Protocol):
+    """The records that wait in memory, e.g. `streams.inputs.Inputs`."""
+
+    def ahead(self, records_max: int) -> set[PartitionKey]:
+        """Return the partitions to pause: more of their records wait than this."""
+
+    def resume(self) -> Mapping[PartitionKey, Resume]:
+        """Return where to continue in each partition."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PredictionSource:
     """One model's input topics, and the handler of their records."""
 
     predictions_topic: str
     label_topic: str
-    inputs: Inputs
+    inputs: WaitingInputs
     handler: SliceHandler
     positions: Callable[[], Mapping[PartitionKey, int]]
     """Return the next offset to read, by partition."""
@@ -63,7 +73,7 @@ class PredictionSource:
 
 
 def direct_source(
-    predictions_topic: str, label_topic: str, inputs: Inputs, handler: SliceHandler
+    predictions_topic: str, label_topic: str, inputs: WaitingInputs, handler: SliceHandler
 ) -> PredictionSource:
     """Return the source whose topics hold the records themselves."""
     return PredictionSource(

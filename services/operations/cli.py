@@ -124,6 +124,16 @@ COMMANDS = (
         "services.retraining.orchestration.dvc_command:dvc",
         "Write a dvc.yaml with one stage for each step into a run folder.",
     ),
+    (
+        "rollout",
+        "services.rollout.process:run",
+        "Lead new versions from shadow over canary shares to champion, or back.",
+    ),
+    (
+        "rollback",
+        "services.operations.models.rollout_command:rollback",
+        "Put the version before back at once, or end a rollout.",
+    ),
     ("dashboard", "services.dashboard.process:run", "Serve the live page."),
     ("setup", "services.operations.setup:setup", "Create the topics and apply the Feast repository."),
     (
@@ -197,6 +207,16 @@ COMMANDS = (
         "services.operations.models.arms_command:show",
         "Show which versions score, of one model or of all.",
     ),
+    (
+        "models rollout",
+        "services.operations.models.rollout_command:rollout",
+        "Request the rollout of a version.",
+    ),
+    (
+        "models rollouts",
+        "services.operations.models.rollout_command:show",
+        "Show the rollouts of a model, with the evidence of each decision.",
+    ),
     ("models champion", "services.operations.models.arms_command:champion", "Make a version the champion."),
     (
         "models share",
@@ -217,7 +237,7 @@ COMMANDS = (
     ("check", "services.operations.check:check", "Check the settings and every model declaration."),
 )
 """Name, target and text. A name of two words is a subcommand; its parent is also a command."""
-WITHOUT_OPTIONS = frozenset({"alerting", "archive", "dashboard", "learning"})
+WITHOUT_OPTIONS = frozenset({"alerting", "archive", "dashboard", "learning", "rollout"})
 """Subcommands and commands without parameters: their ``--help`` need not import a slow process."""
 
 

@@ -13,7 +13,7 @@ from services.rollout.positions import Positions
 from services.rollout.rollout_state import RolloutProgress
 from services.rollout.step_evidence import StepEvidence
 from services.rollout.step_requests import StepRequests
-from services.rollout.step_verdict import StepCounts, Verdict
+from services.rollout.step_verdict import StepCounts, StepVerdict
 from services.runtime.declaration import ModelDeclaration
 from streams import records
 from streams.inputs import (
@@ -47,7 +47,7 @@ class MonitorState(msgspec.Struct):
 def fresh_state(
     predictions: int, labels: int, state: MonitorState | None, topics: InputTopics = UNKNOWN_TOPICS
 ) -> MonitorState:
-    """Return a state that continues from a snapshot, or else at the ends of the topics.
+    """Return a state that continues from a snapshot, or else at the last requests, which tell the time.
 
     Args:
         predictions: Partitions of the predictions topic.
@@ -57,7 +57,8 @@ def fresh_state(
     """
     if state is None:
         state = MonitorState(
-            [Resume(end) for end in topics.prediction_ends], [Resume(end) for end in topics.label_ends]
+            [Resume(max(end - 1, 0)) for end in topics.prediction_ends],
+            [Resume(end) for end in topics.label_ends],
         )
         state.topics = {"predictions": topics.predictions, "labels": topics.labels}
     topics.restart_recreated(state, "rollout", "")
@@ -152,7 +153,7 @@ class RolloutMonitor:
         """Return the record in process at an error."""
         return [] if self._in_work is None else [self._in_work]
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> StepVerdict | None:
         """Return the verdict on the step; None before its first record."""
         if self._requests is None or self.latest_ms is None:
             return None
@@ -177,7 +178,7 @@ class RolloutMonitor:
             newest_offsets=self._repeats.newest,
         )
 
-    def _verdict(self, evidence: StepEvidence, now_ms: int, *, with_intervals: bool) -> Verdict:
+    def _verdict(self, evidence: StepEvidence, now_ms: int, *, with_intervals: bool) -> StepVerdict:
         counts = StepCounts(now_ms - evidence.start_ms, evidence.requests, evidence.labels)
         found = step_evidence.findings(
             evidence, self._declaration, self.inputs.labels_ms, with_intervals=with_intervals

@@ -42,7 +42,7 @@ class Positions:
         if self.pass_record(source, offset, BEFORE_ALL_MS) and letter is not None:
             self.letters.append(letter)
 
-    def ahead(self, _records_max: int) -> set[PartitionKey]:
+    def ahead(self, records_max: int) -> set[PartitionKey]:  # noqa: ARG002  # of `WaitingInputs`
         """Return no partition: none waits for another one."""
         return set()
 

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from services.rollout import rollout_arms
-from services.rollout.step_verdict import Verdict
+from services.rollout.step_verdict import StepVerdict
 from services.runtime.declaration import Rollout
 from streams.records import (
     Arm,
@@ -45,8 +45,8 @@ class RolloutProgress(msgspec.Struct, frozen=True):
     arms_before: str = ""
     arms_after: str = ""
     outcome: RolloutOutcome | None = None
-    first_ms: int = 0
-    """Event time at which the rollout began."""
+    last: RolloutStarted | RolloutStepped | RolloutEnded | None = None
+    """The latest record."""
 
 
 class ModelRollouts:
@@ -94,7 +94,7 @@ class ModelRollouts:
             at_ms=record.at_ms,
             reason=record.reason,
             actor=record.actor,
-            first_ms=record.at_ms,
+            last=record,
         )
 
     def _take(self, request_id: str) -> None:
@@ -109,6 +109,7 @@ def _stepped(progress: RolloutProgress, record: RolloutStepped | RolloutEnded) -
         "champion": record.champion,
         "arms_before": record.arms_before,
         "arms_after": record.arms_after,
+        "last": record,
     }
     if isinstance(record, RolloutEnded):
         return msgspec.structs.replace(progress, phase="ended", outcome=record.outcome, **common)
@@ -194,7 +195,7 @@ def next_step(
     progress: RolloutProgress,
     declared: Rollout,
     arms: Sequence[Arm],
-    verdict: Verdict,
+    verdict: StepVerdict,
     at_ms: int,
 ) -> RolloutStepped | RolloutEnded | None:
     """Return the record that follows from a verdict on the present step; None if the step goes on."""

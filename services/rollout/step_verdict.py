@@ -27,7 +27,7 @@ class Finding(NamedTuple):
     high: float | None = None
 
 
-class Verdict(NamedTuple):
+class StepVerdict(NamedTuple):
     """What follows for the step, why, and from which figures."""
 
     kind: VerdictKind
@@ -45,7 +45,7 @@ class StepCounts(NamedTuple):
     labels: int
 
 
-def judge(rollout: Rollout, number: int, findings: Sequence[Finding], counts: StepCounts) -> Verdict:
+def judge(rollout: Rollout, number: int, findings: Sequence[Finding], counts: StepCounts) -> StepVerdict:
     """Return the verdict on a step.
 
     Args:
@@ -62,12 +62,12 @@ def judge(rollout: Rollout, number: int, findings: Sequence[Finding], counts: St
             "the arms do not get the shares of the keys that they should: requests of one arm are lost, "
             f"fail or count twice, so nothing can be compared (evidence {_times(mismatch.worse)})"
         )
-        return Verdict("mismatch", reason, figures)
+        return StepVerdict("mismatch", reason, figures)
     guardrails = [each for each in findings if each.guardrail != SHARES]
     is_within = {each.guardrail: each.within >= within_needed for each in guardrails}
     for each in guardrails:
         if each.worse >= worse_needed and not is_within[each.guardrail]:
-            return Verdict("worse", _worse_text(each, rollout.alpha), figures)
+            return StepVerdict("worse", _worse_text(each, rollout.alpha), figures)
     return _progress(rollout, number, counts, is_within, figures)
 
 
@@ -77,7 +77,7 @@ def _progress(
     counts: StepCounts,
     is_within: dict[str, bool],
     figures: list[GuardrailFigures],
-) -> Verdict:
+) -> StepVerdict:
     step, lacking = rollout.steps[number], []
     needs_labels = rollout.guardrails.loss is not None or rollout.guardrails.cost is not None
     if counts.requests < step.minimum_requests:
@@ -90,11 +90,11 @@ def _progress(
     hours = counts.elapsed_ms / HOUR_MS
     if not lacking and hours >= step.minimum_hours:
         shown = "each guardrail is within its margin" if all(is_within.values()) else "no guardrail is worse"
-        return Verdict("passed", f"step {number + 1} passed after {hours:.4g} hours: {shown}", figures)
+        return StepVerdict("passed", f"step {number + 1} passed after {hours:.4g} hours: {shown}", figures)
     if hours >= step.maximum_hours:
         reason = f"step {number + 1} is inconclusive after {hours:.4g} hours: {'; '.join(lacking)}"
-        return Verdict("inconclusive", reason, figures)
-    return Verdict("open", "; ".join(lacking), figures)
+        return StepVerdict("inconclusive", reason, figures)
+    return StepVerdict("open", "; ".join(lacking), figures)
 
 
 def _worse_text(found: Finding, alpha: float) -> str:

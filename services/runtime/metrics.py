@@ -380,6 +380,21 @@ LEARNING_STATE_BYTES = Gauge(
     ["model", "record"],
 )
 
+ROLLOUTS = Counter("driftline_rollouts", "Rollouts that ended, by their outcome", ["model", "outcome"])
+ROLLOUT_SHARE = Gauge(
+    "driftline_rollout_share_ratio",
+    "Share of the keys that the new version of a rollout answers; -1 while no rollout goes on",
+    ["model"],
+)
+ROLLOUT_EVIDENCE = Gauge(
+    "driftline_rollout_evidence_ratio",
+    "Log evidence that the new version is worse, as a share of what rolls it back",
+    ["model", "guardrail"],
+)
+ROLLOUT_STATE_BYTES = Gauge(
+    "driftline_rollout_state_bytes", "Size of the last snapshot of a rollout's evidence", ["model"]
+)
+
 NOTIFICATIONS = Counter(
     "driftline_notifications", "Messages to a destination by what became of them", ["destination", "result"]
 )

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
     skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")
     alerting_port: int = Field(8008, description="HTTP port of the alerting process")
+    rollout_port: int = Field(8009, description="HTTP port of the rollout process")
     dashboard_url: str = Field(
         "", description="URL at which people reach the dashboard, for links in alerts; empty: no links"
     )

@@ -45,8 +45,9 @@ class RetrainingFinished(msgspec.Struct, kw_only=True, frozen=True, tag="retrain
     model: str
     trigger: Trigger
     requested_at_ms: TimeMs
-    result: Literal["promoted", "rejected", "failed"]
-    """``rejected``: the candidate did not pass a gate; ``failed``: an error."""
+    result: Literal["promoted", "passed", "rejected", "failed"]
+    """``passed``: a rollout decides whether the candidate becomes the champion; ``rejected``: the candidate
+    did not pass a gate; ``failed``: an error."""
     version: Int64
     """The version of the candidate; 0 if none was registered."""
     reasons: list[str] = []

@@ -1,7 +1,5 @@
 """The reference of a version that an operator makes the champion."""
 
-import msgspec
-
 from services.model_registry import large_references, sealed_reference
 from services.model_registry.mlflow_client import RegistryError
 from services.runtime import declaration_file
@@ -25,12 +23,7 @@ def of_version(settings: Settings, model: str, version: int) -> Reference | None
 
 def with_reference(settings: Settings, change: ModelChanged, reference: Reference | None) -> ModelChanged:
     """Return a change with another reference, if there is one; one too large for it is written here."""
-    if reference is None:
-        return change
-    if not large_references.is_large(reference):
-        return msgspec.structs.replace(change, reference=reference, reference_name=None)
-    name = large_references.publish_connected(settings, change.model, reference)
-    return msgspec.structs.replace(change, reference=None, reference_name=name)
+    return change if reference is None else large_references.in_change(settings, change, reference)
 
 
 def is_known(change: ModelChanged, version: int) -> bool:

@@ -118,10 +118,10 @@ def test_there_is_no_verdict_before_the_first_request() -> None:
     assert RolloutMonitor(declaration(), fresh()).verdict() is None
 
 
-def test_new_monitor_starts_at_the_ends_of_its_topics() -> None:
+def test_new_monitor_starts_with_the_last_requests() -> None:
     topics = InputTopics("p", "l", [7, 8], [9])
     found = monitor.fresh_state(2, 1, None, topics)
-    assert [each.offset for each in found.predictions] == [7, 8]
+    assert [each.offset for each in found.predictions] == [6, 7]
     assert [each.offset for each in found.labels] == [9]
 
 

@@ -4,12 +4,12 @@ import msgspec
 
 from services.rollout import rollout_arms, rollout_state
 from services.rollout.rollout_state import ModelRollouts
-from services.rollout.step_verdict import Verdict
+from services.rollout.step_verdict import StepVerdict
 from streams.records import Arm, RolloutEnded, RolloutRecord, RolloutRequested, RolloutStepped
 from tests.unit.rollout.rollout_model import CHAMPION, NEW, OLD, declaration
 
 DECLARED = declaration().rollout
-PASSED = Verdict("passed", "all is well", [])
+PASSED = StepVerdict("passed", "all is well", [])
 
 
 def request(number: int = 1, version: int = NEW) -> RolloutRequested:
@@ -51,7 +51,7 @@ class World:
         assert current is not None
         self.arms = rollout_state.arms_asked_for(current, self.arms)
 
-    def judged(self, verdict: Verdict) -> RolloutStepped | RolloutEnded | None:
+    def judged(self, verdict: StepVerdict) -> RolloutStepped | RolloutEnded | None:
         current = self.rollouts.current
         assert current is not None
         self.now_ms += 1000
@@ -88,7 +88,7 @@ def test_worse_challenger_is_rolled_back() -> None:
     world.begin()
     world.write(world.first_step())
     world.write(world.judged(PASSED))
-    world.write(world.judged(Verdict("worse", "loss is worse", [])))
+    world.write(world.judged(StepVerdict("worse", "loss is worse", [])))
     current = world.rollouts.current
     assert current is not None
     assert current.outcome == "rolled_back"
@@ -101,7 +101,7 @@ def test_inconclusive_step_does_what_is_declared() -> None:
     world.write(world.first_step())
     current = world.rollouts.current
     assert current is not None
-    verdict = Verdict("inconclusive", "too few labels", [])
+    verdict = StepVerdict("inconclusive", "too few labels", [])
     found = {
         what: rollout_state.next_step(
             "returned", current, declaration(when_inconclusive=what).rollout, world.arms, verdict, 9
@@ -122,7 +122,7 @@ def test_arms_with_wrong_shares_end_the_rollout_whatever_is_declared() -> None:
     current = world.rollouts.current
     assert current is not None
     declared = declaration(when_inconclusive="continue").rollout
-    verdict = Verdict("mismatch", "keys are lost", [])
+    verdict = StepVerdict("mismatch", "keys are lost", [])
     ended = rollout_state.next_step("returned", current, declared, world.arms, verdict, 9)
     assert isinstance(ended, RolloutEnded)
     assert ended.outcome == "inconclusive"
