@@ -2,15 +2,17 @@
 
 import msgspec
 
+from services.model_registry import ledger_drafts
 from services.model_registry.ledger_chain import EntryDraft
 from streams.records import RolloutEnded, RolloutRecord, RolloutRequested, RolloutStarted, RolloutStepped
 
 ACTOR = "rollout"
+START, END = "rollout_start", "rollout_end"
 KINDS = {
-    "promoted": "promotion",
-    "rolled_back": "rollback",
-    "inconclusive": "rollout_end",
-    "ended": "rollout_end",
+    "promoted": ledger_drafts.PROMOTION,
+    "rolled_back": ledger_drafts.ROLLBACK,
+    "inconclusive": END,
+    "ended": END,
 }
 
 
@@ -40,7 +42,7 @@ def draft(record: RolloutRecord, now_ms: int) -> EntryDraft | None:
 
 def _kind(record: RolloutStarted | RolloutStepped | RolloutEnded) -> tuple[str, str]:
     if isinstance(record, RolloutStarted):
-        return "rollout_start", ""
+        return START, ""
     if isinstance(record, RolloutStepped):
-        return "rollout_step", str(record.step)
+        return ledger_drafts.ROLLOUT_STEP, str(record.step)
     return KINDS[record.outcome], ""

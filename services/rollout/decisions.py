@@ -2,7 +2,7 @@
 
 1. The record of the decision, in `driftline.rollouts`.
 2. Its entry in the ledger.
-3. The arms, in the models topic.
+3. The arms, in the models topic, and their entry in the ledger.
 4. The aliases in MLflow.
 
 After a crash the record says what is still to be done. A repeat of each write changes nothing: records have
@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 import structlog
 
+from services.model_registry import ledger_drafts
+from services.model_registry.approvals import Approval
 from services.model_registry.ledger_chain import EntryDraft
 from services.model_registry.models_topic import ModelsTopic
 from services.rollout import aliases, decision_entries, rollout_arms, rollout_state
@@ -41,8 +43,8 @@ Enter = Callable[[EntryDraft], None]
 """Writes an entry to the ledger, once."""
 Registry = Callable[[], Any]
 """Returns the client of MLflow."""
-IsApproved = Callable[[ModelDeclaration, int], bool]
-"""Tells whether a version of a model may answer requests."""
+ApprovalOf = Callable[[str, int], Approval]
+"""Returns what people have decided about a version of a model."""
 
 _log = structlog.get_logger()
 
@@ -58,7 +60,7 @@ class RolloutDecisions:
         enter: Enter,
         registry: Registry,
         with_reference: WithReference,
-        is_approved: IsApproved,
+        approval_of: ApprovalOf,
     ) -> None:
         """Take what is read and written."""
         self._log = log
@@ -66,7 +68,7 @@ class RolloutDecisions:
         self._write = write
         self._enter = enter
         self._with_reference = with_reference
-        self._is_approved = is_approved
+        self._approval_of = approval_of
         self._registry = RegistryAliases(registry)
         self._settled: dict[str, RolloutProgress] = {}
         """By model the progress whose writes have all been done."""
@@ -116,7 +118,7 @@ class RolloutDecisions:
         now_ms = times.now_ms()
         for request in older:
             self._decide(rollout_state.superseded(request, newest, at_ms=now_ms))
-        awaits = declared is not None and not self._is_approved(declared, newest.version)
+        awaits = declared is not None and self._lacks_approval(declared, newest.version)
         arms = self._latest_arms(model)
         self._decide(rollout_state.started(newest, arms, at_ms=now_ms, awaits_approval=awaits))
 
@@ -135,6 +137,9 @@ class RolloutDecisions:
         reason = rollout_state.impossible(progress, arms, rollout) or rollout_state.interference(
             progress, arms, "" if change is None else change.reason
         )
+        approval = self._approval_of(model, progress.version)
+        if reason is None and approval.state == "rejected":
+            reason = f"version {progress.version} was {approval}"
         if reason is None and progress.phase == "running":
             reason = self._registry.moved_by_hand(model, arms)
         if reason is not None or rollout is None or declared is None:
@@ -145,9 +150,13 @@ class RolloutDecisions:
             return rollout_state.next_step(model, progress, rollout, arms, verdict, at_ms)
         if now_ms is None and arms:
             return None
-        if progress.phase == "awaiting_approval" and not self._is_approved(declared, progress.version):
+        if progress.phase == "awaiting_approval" and self._lacks_approval(declared, progress.version):
             return None
         return rollout_state.step(model, progress, rollout, arms, 0, at_ms, progress.reason)
+
+    def _lacks_approval(self, declared: ModelDeclaration, version: int) -> bool:
+        is_required = declared.governance.approval == "required"
+        return is_required and self._approval_of(declared.name, version).state == "none"
 
     def _decide(self, record: RolloutRecord) -> None:
         self._write(record)
@@ -171,6 +180,9 @@ class RolloutDecisions:
             self._enter(draft)
         if progress.phase in ("running", "ended") and not self._publish(model, progress, declared):
             return
+        latest = self._arms.latest.get(model)
+        if latest is not None and _is_ours(progress, latest):
+            self._enter(ledger_drafts.of_change(latest, actor=decision_entries.ACTOR, at_ms=times.now_ms()))
         self._settled[model] = progress
         self._registry.forget(model)
         _observe(model, progress)
@@ -290,7 +302,12 @@ def _is_based_on(progress: RolloutProgress, latest: ModelChanged | None) -> bool
         return False
     if progress.phase != "ended" or progress.step < 0 or progress.outcome == "ended" or latest is None:
         return True
-    return latest.request_id == progress.rollout_id and latest.reason.startswith(OUR_REASON)
+    return _is_ours(progress, latest)
+
+
+def _is_ours(progress: RolloutProgress, change: ModelChanged) -> bool:
+    """Tell whether a rollout has made a change of the arms; one by hand keeps the id of the one before."""
+    return change.request_id == progress.rollout_id and change.reason.startswith(OUR_REASON)
 
 
 def _observe(model: str, progress: RolloutProgress) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
-from services.model_registry import mlflow_client
+from services.model_registry import approvals, mlflow_client
 from services.model_registry.ledger import Ledger
 from services.model_registry.models_topic import ModelsTopic
 from services.monitoring import prediction_source
@@ -215,14 +215,14 @@ def opened(
             lambda draft: [entries.append(draft)].clear(),
             functools.partial(mlflow_client.connect, settings),
             functools.partial(promoted_reference.with_reference, settings),
-            lambda _declaration, _version: True,
+            lambda model, version: approvals.approval_of(entries.entries, model, version),
         )
         reader = PredictionSourceReader(consumers["rollout"])
         opener = RolloutModelOpener(settings, quarantine, outbox, ownership)
         select = functools.partial(_in_rollout, log)
         models = GuardedModels(folder, quarantine, opener, reader, ownership, select)
         stack.callback(models.close)
-        yield RolloutSession(folder, outbox, log, arms, decisions, models, reader, ownership)
+        yield RolloutSession(folder, outbox, log, (arms, entries), decisions, models, reader, ownership)
 
 
 def _in_rollout(log: RolloutLog, declared: Mapping[str, ModelDeclaration]) -> Mapping[str, ModelDeclaration]:
@@ -238,17 +238,17 @@ class RolloutSession:
         folder: DeclarationFolder,
         outbox: Outbox,
         log: RolloutLog,
-        arms: ModelsTopic,
+        control: Sequence[ModelsTopic | Ledger],
         decisions: RolloutDecisions,
         models: GuardedModels[RolloutModel],
         reader: PredictionSourceReader,
         ownership: ModelOwnership,
     ) -> None:
-        """Take connected clients and the models."""
+        """Take connected clients and the models; ``control`` are the topics on which decisions depend."""
         self._folder = folder
         self._outbox = outbox
         self._log = log
-        self._arms = arms
+        self._control = control
         self._decisions = decisions
         self._models = models
         self._reader = reader
@@ -278,7 +278,8 @@ class RolloutSession:
         now_seconds = time.monotonic()
         if now_seconds - self._looked_seconds >= CONTROL_SECONDS:
             self._log.refresh()
-            self._arms.refresh()
+            for each in self._control:
+                each.refresh()
             self._looked_seconds = now_seconds
 
     def _advance(self, each: RolloutModel) -> None:

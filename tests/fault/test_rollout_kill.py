@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.model_registry import ledger_drafts
 from services.model_registry.traffic_split import CHAMPION
 from services.rollout import rollout_arms
 from tests.processes import Process
@@ -85,7 +86,9 @@ def test_process_that_is_killed_after_each_write_ends_a_rollout_once(
     (ended,) = world.ended
     assert ended.outcome == outcome
     assert has_settled(world, version)
-    kinds = [entry.entry_id.partition("/")[2] for entry in world.entries]
+    assert ledger_drafts.unrecorded(world.entries, {world.name: world.latest}) == []
+    decisions = [entry for entry in world.entries if entry.kind != "arms_changed"]
+    kinds = [entry.entry_id.partition("/")[2] for entry in decisions]
     assert len(kinds) == len(set(kinds))
     steps = [kind for kind in kinds if kind.startswith("rollout_step")]
     assert kinds == ["rollout_start", *steps, "promotion" if version == NEW else "rollback"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.model_registry import mlflow_client
+from services.model_registry import ledger_drafts, mlflow_client
 from services.model_registry.traffic_split import CHAMPION
 from services.operations.models import rollout_command
 from services.rollout import rollout_arms
@@ -66,8 +66,9 @@ def test_equal_version_is_promoted_through_the_steps(
     assert shares(world) == [0, 2000, 5000]
     assert shown(world) == f"champion {NEW} 10000"
     assert world.aliases["previous"] == OLD
-    kinds = [entry.kind for entry in world.entries]
+    kinds = [entry.kind for entry in world.entries if entry.kind != "arms_changed"]
     assert kinds == ["rollout_start", *["rollout_step"] * 3, "promotion"]
+    assert ledger_drafts.unrecorded(world.entries, {world.name: world.latest}) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_version_that_is_worse_live_is_rolled_back_by_itself(
     assert ended.reason.startswith(f"{guardrail} is worse")
     assert {each.guardrail for each in ended.evidence} == {"loss", "errors", "latency", "shares"}
     assert world.aliases[CHAMPION] == OLD
-    assert [entry.kind for entry in world.entries][-1] == "rollback"
+    assert [entry.kind for entry in world.entries][-2:] == ["rollback", "arms_changed"]
 
 
 def test_champion_by_hand_ends_a_rollout(make: MakeWorld, running: Callable[[RolloutWorld], Process]) -> None:

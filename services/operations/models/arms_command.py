@@ -199,7 +199,7 @@ def _change(act: _Act, changed: ChangeArms) -> None:
                 now_ms=at_ms,
             )
             if not act.dry_run:
-                _record_missing(entries, models)
+                record_missing(entries, models)
                 models.publish([champion_reference.with_reference(settings, record, known)])
                 entries.append(ledger_drafts.of_change(record, actor=actor, at_ms=at_ms))
         _print_arms(f"{name}: {'would be' if act.dry_run else 'ok '}", record.arms)
@@ -216,7 +216,7 @@ def _check_approval(settings: Settings, entries: Ledger, name: str, version: int
         raise ChangeError(reason)
 
 
-def _record_missing(entries: Ledger, models: ModelsTopic) -> None:
+def record_missing(entries: Ledger, models: ModelsTopic) -> None:
     """Write the entries of changes whose writer ended before it wrote them."""
     for change in ledger_drafts.unrecorded(entries.entries, models.latest):
         entries.append(ledger_drafts.of_change(change, actor=ledger.UNKNOWN, at_ms=times.now_ms()))

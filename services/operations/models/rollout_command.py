@@ -6,14 +6,14 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from services.model_registry import ledger, mlflow_client, models_topic
+from services.model_registry import ledger, ledger_drafts, mlflow_client, models_topic
 from services.model_registry.ledger import LedgerError
 from services.model_registry.ledger_chain import EntryDraft
 from services.model_registry.models_topic import OvertakenError
 from services.model_registry.traffic_split import CHAMPION, ShareError
 from services.operations.models import arm_changes, champion_reference
 from services.operations.models.arm_changes import ChangeError
-from services.operations.models.arms_command import From
+from services.operations.models.arms_command import From, record_missing
 from services.operations.models.rollout_reports import lines_of
 from services.operations.models.version_check import check_version
 from services.runtime import declaration_file, kafka_consumers, kafka_producers, times
@@ -55,7 +55,8 @@ def rollout(name: str, version: int, *, reason: str = "requested by hand", by: B
             reason=reason,
             actor=ledger.operator(by),
         )
-        _enter(settings, "rollout_request", request.request_id, name, version, request.actor, reason)
+        draft = _draft("rollout_request", request.request_id, name, version, request.actor, reason)
+        ledger.append(settings, [draft])
         _write(settings, request)
         ok(f"requested the rollout of {name} version {version} ({request.request_id})")
 
@@ -82,14 +83,16 @@ def rollback(
     settings, at_ms = Settings(), times.now_ms()
     with _errors_reported("driftline rollback"):
         actor = ledger.operator(by)
-        with models_topic.opened(settings) as models:
+        with ledger.opened(settings) as entries, models_topic.opened(settings) as models:
             latest = models.latest.get(name)
             if latest is None:
                 raise ChangeError(f"{name} has no arms yet: there is nothing to roll back")
             from_ms = at_ms if since is None else arm_changes.parse_time_ms(since)
             change, back = _rolled_back(settings, latest, version, f"by hand: {reason}", (from_ms, at_ms))
+            record_missing(entries, models)
             models.publish([change])
-        _enter(settings, "rollback", ledger.command_id(), name, back, actor, reason)
+            entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
+            entries.append(_draft(ledger_drafts.ROLLBACK, ledger.command_id(), name, back, actor, reason))
         say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(change.arms)))
 
 
@@ -172,10 +175,8 @@ def _previous(settings: Settings, latest: ModelChanged) -> int:
     return found
 
 
-def _enter(
-    settings: Settings, kind: str, request_id: str, model: str, version: int, actor: str, reason: str
-) -> None:
-    draft = EntryDraft(
+def _draft(kind: str, request_id: str, model: str, version: int, actor: str, reason: str) -> EntryDraft:
+    return EntryDraft(
         kind=kind,
         model=model,
         version=version,
@@ -184,7 +185,6 @@ def _enter(
         at_ms=times.now_ms(),
         evidence={"reason": reason},
     )
-    ledger.append(settings, [draft])
 
 
 def _write(settings: Settings, request: RolloutRequested) -> None:
