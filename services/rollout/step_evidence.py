@@ -10,7 +10,7 @@ from services.rollout.arm_difference import KeySums
 from services.rollout.call_pairs import CallPairs
 from services.rollout.evidence import Numbers, log_threshold
 from services.rollout.share_limit import ShareBets
-from services.rollout.step_verdict import SHARES, Finding
+from services.rollout.step_verdict import SHARES, GuardrailFinding
 from services.runtime.declaration import HOUR_MS, ModelDeclaration
 
 Mode = Literal["paired", "keys"]
@@ -120,7 +120,7 @@ def of_step(
 
 def findings(
     evidence: StepEvidence, declaration: ModelDeclaration, labels_ms: int, *, with_intervals: bool = False
-) -> list[Finding]:
+) -> list[GuardrailFinding]:
     """Return what the evidence says of each declared guardrail, and of the shares.
 
     Args:
@@ -145,27 +145,27 @@ def findings(
         calls = evidence.calls
         mean = calls.difference / calls.units if calls.units else None
         worse, within = calls.worse.log_evidence, calls.within.log_evidence
-        found.append(Finding("latency", worse, within, calls.units, mean))
+        found.append(GuardrailFinding("latency", worse, within, calls.units, mean))
     if evidence.mode == "keys":
         own, other = np.array(float(evidence.requests)), np.array(float(evidence.champion_requests))
         mismatch = float(sample_ratio.log_evidence(own, other, evidence.share))
-        found.append(Finding(SHARES, mismatch, 0.0, evidence.requests))
+        found.append(GuardrailFinding(SHARES, mismatch, 0.0, evidence.requests))
     return found
 
 
 def _measure(
     evidence: StepEvidence, measure: str, margin: float, scale: float, closed_ms: int, limit: float | None
-) -> Finding:
+) -> GuardrailFinding:
     """Return the finding on a mean, in the unit of the measure."""
     if evidence.mode == "paired":
         return _paired(measure, evidence.columns(measure, 2, closed_ms), margin, scale, limit)
     columns = evidence.columns(measure, 6)
     if not columns.size:
-        return Finding(measure, 0.0, 0.0)
+        return GuardrailFinding(measure, 0.0, 0.0)
     own, other = KeySums(*columns[:3]), KeySums(*columns[3:])
     share = evidence.share / (evidence.share + (1 - evidence.share) * evidence.champion_sample)
     ends = None if limit is None else arm_difference.interval(own, other, share, limit)
-    return Finding(
+    return GuardrailFinding(
         measure,
         float(arm_difference.log_evidence(own, other, share)[-1]),
         float(arm_difference.log_evidence_below(own, other, share, margin)[-1]),
@@ -175,12 +175,14 @@ def _measure(
     )
 
 
-def _paired(measure: str, columns: Numbers, margin: float, scale: float, limit: float | None) -> Finding:
+def _paired(
+    measure: str, columns: Numbers, margin: float, scale: float, limit: float | None
+) -> GuardrailFinding:
     rows, sums = paired_blocks.merged(columns[0], columns[1])
     if not rows.size:
-        return Finding(measure, 0.0, 0.0)
+        return GuardrailFinding(measure, 0.0, 0.0)
     ends = None if limit is None else paired_blocks.interval(rows, sums, limit)
-    return Finding(
+    return GuardrailFinding(
         measure,
         float(paired_blocks.log_evidence(rows, sums)[-1]),
         float(paired_blocks.log_evidence(rows, -sums, -margin)[-1]),
@@ -190,17 +192,17 @@ def _paired(measure: str, columns: Numbers, margin: float, scale: float, limit: 
     )
 
 
-def _errors(evidence: StepEvidence, margin: float) -> Finding:
+def _errors(evidence: StepEvidence, margin: float) -> GuardrailFinding:
     if evidence.mode == "paired":
         missing = evidence.missing
         mean = missing.total / missing.units if missing.units else None
-        return Finding(ERRORS, *missing.log_evidence, missing.units, mean)
+        return GuardrailFinding(ERRORS, *missing.log_evidence, missing.units, mean)
     columns = evidence.columns(ERRORS, 6)
     if not columns.size:
-        return Finding(ERRORS, 0.0, 0.0)
+        return GuardrailFinding(ERRORS, 0.0, 0.0)
     own, other = KeySums(*columns[:3]), KeySums(*columns[3:])
     failed = np.array(evidence.errors, dtype=np.float64)
-    return Finding(
+    return GuardrailFinding(
         ERRORS,
         float(error_odds.log_evidence(failed[0], failed[1], evidence.share)),
         float(arm_difference.log_evidence_below(own, other, evidence.share, margin)[-1]),

@@ -13,7 +13,7 @@ SHARES = "shares"
 """The test whether the arms have the keys that they should; it is no guardrail, and runs always."""
 
 
-class Finding(NamedTuple):
+class GuardrailFinding(NamedTuple):
     """The evidence on one guardrail, or on the arms' shares."""
 
     guardrail: str
@@ -45,7 +45,9 @@ class StepCounts(NamedTuple):
     labels: int
 
 
-def judge(rollout: Rollout, number: int, findings: Sequence[Finding], counts: StepCounts) -> StepVerdict:
+def judge(
+    rollout: Rollout, number: int, findings: Sequence[GuardrailFinding], counts: StepCounts
+) -> StepVerdict:
     """Return the verdict on a step.
 
     Args:
@@ -97,7 +99,7 @@ def _progress(
     return StepVerdict("open", "; ".join(lacking), figures)
 
 
-def _worse_text(found: Finding, alpha: float) -> str:
+def _worse_text(found: GuardrailFinding, alpha: float) -> str:
     size = "" if found.difference is None else f" by {found.difference:.4g}"
     least = "" if found.low is None else f" (surely by more than {max(found.low, 0.0):.4g})"
     return (
@@ -112,7 +114,7 @@ def _times(log_evidence: float) -> str:
     return f"{math.exp(log_evidence):,.0f}" if log_evidence < 14 else f"10^{log_evidence / math.log(10):.0f}"
 
 
-def _figures(found: Finding, worse_needed: float, within_needed: float) -> GuardrailFigures:
+def _figures(found: GuardrailFinding, worse_needed: float, within_needed: float) -> GuardrailFigures:
     return GuardrailFigures(
         guardrail=found.guardrail,
         evidence=found.worse,

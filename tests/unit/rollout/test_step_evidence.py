@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from services.rollout import step_evidence
-from services.rollout.step_verdict import Finding
+from services.rollout.step_verdict import GuardrailFinding
 from services.runtime.declaration import ModelDeclaration
 from tests.unit.rollout.rollout_model import HOUR_MS, START_MS, declaration
 
@@ -18,7 +18,7 @@ def paired(mean: float, blocks: int = 60) -> tuple[step_evidence.StepEvidence, M
     return found, declared
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
+def by_name(findings: list[GuardrailFinding]) -> dict[str, GuardrailFinding]:
     return {each.guardrail: each for each in findings}
 
 

@@ -1,16 +1,23 @@
 import math
 
-from services.rollout.step_verdict import SHARES, Finding, StepCounts, judge
+from services.rollout.step_verdict import SHARES, GuardrailFinding, StepCounts, judge
 from tests.unit.rollout.rollout_model import HOUR_MS, declaration
 
 DECLARED = declaration().rollout
 SURE = math.log(1e6)
-CALM = [Finding("loss", 0.0, SURE), Finding("errors", 0.0, SURE), Finding("latency", 0.0, SURE)]
+CALM = [
+    GuardrailFinding("loss", 0.0, SURE),
+    GuardrailFinding("errors", 0.0, SURE),
+    GuardrailFinding("latency", 0.0, SURE),
+]
 ENOUGH = StepCounts(2 * HOUR_MS, 1000, 1000)
 
 
-def changed(guardrail: str, worse: float, within: float) -> list[Finding]:
-    return [Finding(guardrail, worse, within, 7, 0.25, 0.1), *(f for f in CALM if f.guardrail != guardrail)]
+def changed(guardrail: str, worse: float, within: float) -> list[GuardrailFinding]:
+    return [
+        GuardrailFinding(guardrail, worse, within, 7, 0.25, 0.1),
+        *(f for f in CALM if f.guardrail != guardrail),
+    ]
 
 
 def test_step_passes_when_all_is_surely_within_the_margins() -> None:
@@ -55,7 +62,7 @@ def test_small_rise_within_the_margin_is_not_worse() -> None:
 
 
 def test_mismatch_of_the_shares_comes_before_everything() -> None:
-    findings = [*changed("loss", SURE, 0.0), Finding(SHARES, SURE, 0.0)]
+    findings = [*changed("loss", SURE, 0.0), GuardrailFinding(SHARES, SURE, 0.0)]
     assert judge(DECLARED, 1, findings, ENOUGH).kind == "mismatch"
 
 
