@@ -22,6 +22,7 @@ from services.model_registry import ledger_drafts
 from services.model_registry.approvals import Approval
 from services.model_registry.ledger_chain import EntryDraft
 from services.model_registry.models_topic import ModelsTopic
+from services.model_registry.traffic_split import ShareError
 from services.rollout import aliases, decision_entries, rollout_arms, rollout_state
 from services.rollout.promoted_reference import WithReference
 from services.rollout.rollout_log import RolloutLog
@@ -147,12 +148,17 @@ class RolloutDecisions:
         if progress.phase == "running":
             if verdict is None or not rollout_state.is_in_effect(progress, arms):
                 return None
-            return rollout_state.next_step(model, progress, rollout, arms, verdict, at_ms)
-        if now_ms is None and arms:
+        elif (now_ms is None and arms) or (
+            progress.phase == "awaiting_approval" and self._lacks_approval(declared, progress.version)
+        ):
             return None
-        if progress.phase == "awaiting_approval" and self._lacks_approval(declared, progress.version):
-            return None
-        return rollout_state.step(model, progress, rollout, arms, 0, at_ms, progress.reason)
+        try:
+            if progress.phase == "running" and verdict is not None:
+                return rollout_state.next_step(model, progress, rollout, arms, verdict, at_ms)
+            return rollout_state.step(model, progress, rollout, arms, 0, at_ms, progress.reason)
+        except ShareError as error:
+            text = f"the next step is not possible: {error}"
+            return rollout_state.end(model, progress, arms, "ended", at_ms, text)
 
     def _lacks_approval(self, declared: ModelDeclaration, version: int) -> bool:
         is_required = declared.governance.approval == "required"

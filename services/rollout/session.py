@@ -10,6 +10,7 @@ import structlog
 
 from services.model_registry import approvals, mlflow_client
 from services.model_registry.ledger import Ledger
+from services.model_registry.ledger_chain import EntryDraft
 from services.model_registry.models_topic import ModelsTopic
 from services.monitoring import prediction_source
 from services.monitoring.guarded_models import GuardedModels
@@ -20,6 +21,7 @@ from services.rollout import promoted_reference
 from services.rollout.decisions import RolloutDecisions
 from services.rollout.monitor import MonitorState, RolloutMonitor, fresh_state
 from services.rollout.rollout_log import RolloutLog
+from services.rollout.rollout_state import RolloutProgress
 from services.rollout.step_verdict import StepVerdict
 from services.runtime import (
     kafka_consumers,
@@ -130,11 +132,17 @@ class RolloutModelOpener:
     """Restores the evidence of models from their snapshots, and writes these."""
 
     def __init__(
-        self, settings: Settings, quarantine: Quarantine, outbox: Outbox, ownership: ModelOwnership
+        self,
+        settings: Settings,
+        quarantine: Quarantine,
+        outbox: Outbox,
+        ownership: ModelOwnership,
+        log: RolloutLog,
     ) -> None:
         """Take what the models share."""
         self._settings = settings
         self._quarantine = quarantine
+        self._log = log
         self._snapshots = StateTopic(topics.ROLLOUT_STATE.name, outbox, ownership)
 
     def prepare(self, declarations: Mapping[str, ModelDeclaration]) -> Mapping[str, MonitorState]:
@@ -146,7 +154,10 @@ class RolloutModelOpener:
             }
             found = self._snapshots.find(consumer, declarations)
         states = {name: SNAPSHOTS.decode(value.value, name) for name, value in found.items()}
-        return {name: _continued(states.get(name), inputs[name]) for name in declarations}
+        return {
+            name: _continued(states.get(name), self._log.of(name).current, inputs[name])
+            for name in declarations
+        }
 
     def open(self, declaration: ModelDeclaration, found: MonitorState) -> RolloutModel:
         """Return a model that continues from a state."""
@@ -170,7 +181,12 @@ class RolloutModelOpener:
         model.pace.taken(started_seconds, time.monotonic())
 
 
-def _continued(state: MonitorState | None, inputs: InputTopics) -> MonitorState:
+def _continued(
+    state: MonitorState | None, progress: RolloutProgress | None, inputs: InputTopics
+) -> MonitorState:
+    """Return a state to continue with; a snapshot of an earlier rollout has offsets of long ago."""
+    if state is not None and (progress is None or state.evidence.rollout_id != progress.rollout_id):
+        state = None
     return fresh_state(len(inputs.prediction_ends), len(inputs.label_ends), state, inputs)
 
 
@@ -208,21 +224,24 @@ def opened(
             batch = [(record.model.encode(), records.encode(record), headers)]
             outbox.write({(topics.ROLLOUTS.name, 0): batch})
 
+        def enter(draft: EntryDraft) -> None:
+            entries.append(draft)
+
         decisions = RolloutDecisions(
             log,
             arms,
             write,
-            lambda draft: [entries.append(draft)].clear(),
+            enter,
             functools.partial(mlflow_client.connect, settings),
             functools.partial(promoted_reference.with_reference, settings),
             lambda model, version: approvals.approval_of(entries.entries, model, version),
         )
         reader = PredictionSourceReader(consumers["rollout"])
-        opener = RolloutModelOpener(settings, quarantine, outbox, ownership)
+        opener = RolloutModelOpener(settings, quarantine, outbox, ownership, log)
         select = functools.partial(_in_rollout, log)
         models = GuardedModels(folder, quarantine, opener, reader, ownership, select)
         stack.callback(models.close)
-        yield RolloutSession(folder, outbox, log, (arms, entries), decisions, models, reader, ownership)
+        yield RolloutSession(folder, quarantine, outbox, log, (arms, entries), decisions, models, ownership)
 
 
 def _in_rollout(log: RolloutLog, declared: Mapping[str, ModelDeclaration]) -> Mapping[str, ModelDeclaration]:
@@ -236,22 +255,22 @@ class RolloutSession:
     def __init__(
         self,
         folder: DeclarationFolder,
+        quarantine: Quarantine,
         outbox: Outbox,
         log: RolloutLog,
         control: Sequence[ModelsTopic | Ledger],
         decisions: RolloutDecisions,
         models: GuardedModels[RolloutModel],
-        reader: PredictionSourceReader,
         ownership: ModelOwnership,
     ) -> None:
         """Take connected clients and the models; ``control`` are the topics on which decisions depend."""
         self._folder = folder
+        self._quarantine = quarantine
         self._outbox = outbox
         self._log = log
         self._control = control
         self._decisions = decisions
         self._models = models
-        self._reader = reader
         self._ownership = ownership
         self._looked_seconds = 0.0
 
@@ -295,7 +314,11 @@ class RolloutSession:
             each.monitor.begin(progress, self._decisions.weights(each.name))
 
     def _pursue(self, name: str, model: RolloutModel | None) -> None:
-        """Do what follows for a model."""
+        """Do what follows for a model; an error that is no outage concerns this model alone."""
+        now_seconds = time.monotonic()
+        if not self._quarantine.is_due(name, now_seconds):
+            return
         verdict = None if model is None else self._models.attempt(name, model.verdict)
         now_ms = None if model is None else model.now_ms
-        self._decisions.pursue(name, self._folder.valid.get(name), verdict, now_ms)
+        declared = self._folder.valid.get(name)
+        self._quarantine.open(name, now_seconds, self._decisions.pursue, name, declared, verdict, now_ms)

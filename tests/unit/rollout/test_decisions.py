@@ -288,6 +288,19 @@ def test_request_for_the_champion_ends_at_once(servers: Servers) -> None:
     assert (current.outcome, current.reason) == ("ended", "version 2 is the champion already")
 
 
+def test_step_for_which_the_champion_has_too_few_keys_ends_the_rollout(servers: Servers) -> None:
+    west = Arm(name="west", version=7, weight=9500)
+    arms = [msgspec.structs.replace(CHAMPION[0], weight=500), west]
+    servers.change = msgspec.structs.replace(servers.change, arms=arms)
+    process = begun(servers)
+    process.turn(PASSED)
+    current = servers.rollouts.current
+    assert current is not None
+    assert current.outcome == "ended"
+    assert current.reason.startswith("the next step is not possible: challenger cannot get a share of 1000")
+    assert shown(servers) == "champion 1 500; west 7 9500"
+
+
 def test_later_request_supersedes_those_that_wait(servers: Servers) -> None:
     later = msgspec.structs.replace(REQUEST, request_id="r2", version=3)
     servers.records.append(later)

@@ -11,7 +11,7 @@ from services.rollout.rollout_state import ModelRollouts
 from services.rollout.session import KeyedDecoder, RolloutModel
 from services.runtime import times
 from streams.records import RolloutRequested, RolloutStarted
-from tests.unit.rollout.rollout_model import NEW, OLD, START_MS, declaration, shadowed
+from tests.unit.rollout.rollout_model import NEW, OLD, START_MS, declaration, progress, shadowed
 
 
 class Decoder:
@@ -86,6 +86,16 @@ def test_only_models_in_a_rollout_are_read() -> None:
 
 
 def test_model_without_a_snapshot_begins_with_its_last_requests() -> None:
-    found = session._continued(None, InputTopics("p", "l", [3, 0], [5]))
+    topics = InputTopics("p", "l", [3, 0], [5])
+    found = session._continued(None, progress(0, 0), topics)
     assert [each.offset for each in found.predictions] == [2, 0]
     assert [each.offset for each in found.labels] == [5]
+
+
+def test_snapshot_of_an_earlier_rollout_is_not_continued() -> None:
+    topics = InputTopics("p", "l", [90], [90])
+    kept = fresh_state(1, 1, None)
+    kept.topics = {"predictions": "p", "labels": "l"}
+    kept.evidence.rollout_id = "r1"
+    assert session._continued(kept, progress(0, 0), topics) is kept
+    assert session._continued(kept, progress(0, 0, rollout_id="r2"), topics).predictions[0].offset == 89
