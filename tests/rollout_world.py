@@ -114,8 +114,9 @@ class RolloutWorld:
     def _register(self) -> None:
         client = mlflow_client.connect(self.settings)
         client.create_registered_model(self.name)
+        run = client.create_run(mlflow_client.experiment_id(client, self.name)).info
         for _ in (OLD, NEW):
-            client.create_model_version(self.name, f"file://{self.settings.home}/{self.name}")
+            client.create_model_version(self.name, f"{run.artifact_uri}/model", run.run_id)
         client.set_registered_model_alias(self.name, CHAMPION, str(OLD))
 
     # -- what happens ------------------------------------------------------------------------------
