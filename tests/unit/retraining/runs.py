@@ -4,12 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from services.model_registry.model_inputs import InputKind
 from services.retraining import run_folder
 from services.retraining.run_folder import DATA, DATA_VERSION, RunContext, RunFolder
-from services.retraining.training_set import ROW_COLUMNS, DataDescription, ParquetFile
+from services.retraining.training_set import ROW_COLUMNS, DataDescription, ParquetFile, TrainingSet
 from services.runtime.declaration import ModelDeclaration, QualityBounds
 from tests.unit.retraining import training_data
 
@@ -27,16 +28,21 @@ GIVEN = {"x": InputKind.NUMBER, "colour": InputKind.TEXT}
 
 
 def prepared(
-    folder: Path, declared: ModelDeclaration | None = None, *, champion: int | None = None
+    folder: Path,
+    declared: ModelDeclaration | None = None,
+    *,
+    champion: int | None = None,
+    training: str = TRAINING,
 ) -> RunFolder:
     """Return a folder that is ready for its first step."""
     run = RunFolder(folder / "run")
-    code = folder / "models" / training_data.DECLARATION.name
-    code.mkdir(parents=True, exist_ok=True)
-    (code / "training.py").write_text(TRAINING)
     declared = with_nulls(declared or training_data.declaration(holdout_days=3, minimum_labels=100))
+    code = folder / "models" / declared.name
+    code.mkdir(parents=True, exist_ok=True)
+    (code / "training.py").write_text(training)
     context = RunContext(given=GIVEN, champion=champion, code={"version": "1", "git_commit": "abc"})
-    run_folder.prepare(run, training_data.request(), declared, context, code)
+    request = msgspec.structs.replace(training_data.request(), model=declared.name)
+    run_folder.prepare(run, request, declared, context, code)
     return run
 
 
@@ -48,9 +54,14 @@ def with_nulls(declared: ModelDeclaration) -> ModelDeclaration:
     )
 
 
-def extracted(folder: Path, declared: ModelDeclaration | None = None, **options: Any) -> RunFolder:
-    """Return a folder with the rows of `training_data.training_set`."""
-    run, data = prepared(folder, declared, **options), training_data.training_set()
+def extracted(
+    folder: Path,
+    declared: ModelDeclaration | None = None,
+    data: TrainingSet | None = None,
+    **options: Any,
+) -> RunFolder:
+    """Return a folder with rows, by default those of `training_data.training_set`."""
+    run, data = prepared(folder, declared, **options), data or training_data.training_set()
     with ParquetFile(run.begin(DATA), GIVEN) as file:
         rows = {name: data.rows[name].to_numpy() for name in ROW_COLUMNS}
         file.write(rows, {name: data.features[name].to_numpy() for name in GIVEN})

@@ -1,0 +1,107 @@
+"""A model of each task goes through all steps, from labelled rows to a registered version."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.model_registry import loading, mlflow_client
+from services.retraining.evidence import Evaluation
+from services.retraining.gates import GateReport
+from services.retraining.mlflow_run import RegisteredCandidate
+from services.retraining.run_folder import EVALUATION, GATES, REFERENCE, RunFolder
+from services.retraining.steps import pipeline, release_steps
+from services.retraining.steps.definition import run_step
+from services.runtime.declaration import MEASURES
+from services.runtime.settings import Settings
+from streams.records import Reference
+from tests.unit.retraining import runs, task_runs
+from tests.unit.retraining.task_models import CLASSES
+
+TASKS = ("binary", "multiclass", "regression")
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> runs.MemoryRegistry:
+    made = runs.MemoryRegistry()
+    monkeypatch.setattr(mlflow_client, "connect", lambda _: made)
+    return made
+
+
+def released(run: RunFolder) -> RegisteredCandidate:
+    settings = Settings(home=run.path.parent)
+    for step in pipeline.STEPS[1:]:
+        run_step(step, run, settings)
+    return release_steps.announce(run, settings)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labelled_rows_become_a_registered_version(
+    task: str, tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    run = task_runs.extracted(tmp_path, task)
+    registered = released(run)
+    assert (registered.version, registered.reasons) == (1, [])
+    assert registry.aliases["champion"] == "1"
+    found = run.read(EVALUATION, Evaluation)
+    assert set(found.metrics) == set(MEASURES[task])
+    assert registry.logged["cost"] == found.metrics["cost"]
+    assert found.importances["x"] > found.importances["colour"] > 0
+    gates = {each.name: each.outcome for each in run.read(GATES, GateReport).results}
+    assert set(gates.values()) == {"passed"}
+    assert {f"limit {name}" for name in task_runs.GATES[task]["limits"]} <= set(gates)
+    drawn = "residuals" if task == "regression" else "classes"
+    assert {f"plots/{name}.png" for name in ("importance", "segments", drawn)} <= set(registry.files)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_reference_has_the_outputs_of_the_task(
+    task: str, tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    run = task_runs.extracted(tmp_path, task)
+    assert released(run).reference.version == 1
+    reference = run.read(REFERENCE, Reference)
+    assert [each.feature for each in reference.features] == ["x", "colour"]
+    measured = run.read(EVALUATION, Evaluation).metrics
+    known = {name for name in reference.measures if name in measured}
+    assert known >= ({"absolute_error"} if task == "regression" else {"log_loss"})
+    assert {name: reference.measures[name] for name in known} == pytest.approx(
+        {name: measured[name] for name in known}
+    )
+    assert reference.log_loss == pytest.approx(measured.get("log_loss"))
+    assert registry.ended == ["FINISHED"]
+
+
+class Constant:
+    """A champion that gives each row the same output."""
+
+    size_bytes = 0
+
+    def __init__(self, task: str) -> None:
+        self.output: Any = {
+            "binary": 0.5,
+            "multiclass": [1 / len(CLASSES)] * len(CLASSES),
+            "regression": 0.0,
+        }[task]
+
+    def predict(self, columns: Any) -> Any:
+        return np.array([self.output] * len(columns["x"]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_candidate_is_compared_with_the_champion(
+    task: str, tmp_path: Path, registry: runs.MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load", lambda *_: Constant(task))
+    run = runs.extracted(
+        tmp_path,
+        task_runs.declaration(task),
+        task_runs.rows(task),
+        training=task_runs.training(task),
+        champion=3,
+    )
+    assert released(run).reasons == []
+    gates = {each.name: each for each in run.read(GATES, GateReport).results}
+    assert gates["champion"].outcome == "passed"
+    assert registry.logged["driftline.champion"] == "3"
