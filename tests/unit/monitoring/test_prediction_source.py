@@ -140,13 +140,14 @@ def test_a_partition_with_many_waiting_records_is_paused_until_the_others_catch_
 ) -> None:
     monkeypatch.setattr(prediction_source, "WAITING_RECORDS_MAX", 2)
     consumer, one = AssignedConsumer(), source()
-    reader = reader_of(consumer, one)
+    reader, inputs = reader_of(consumer, one), one.inputs
+    assert isinstance(inputs, Inputs)
     for offset in range(3):
-        one.inputs.add(PartitionKey(PREDICTION, 0), offset, 1000 + offset, str(offset), None)
+        inputs.add(PartitionKey(PREDICTION, 0), offset, 1000 + offset, str(offset), None)
     reader.pause_leading_partitions()
     assert consumer.pauses == {PREDICTIONS}
-    one.inputs.add_heartbeat(PartitionKey(LABEL, 0), 0, 5000)
-    one.inputs.take()
+    inputs.add_heartbeat(PartitionKey(LABEL, 0), 0, 5000)
+    inputs.take()
     reader.pause_leading_partitions()
     assert consumer.pauses == set()
 
