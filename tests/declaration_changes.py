@@ -91,6 +91,9 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "learning.reference.since": ({"learning.reference": {"since": "2013-01-01T01:00:00Z"}},),
     "learning.reference.until": ({"learning.reference": {"until": "2013-01-02T01:00:00Z"}},),
     "retraining.after_labels": ({"retraining.after_labels": 1000},),
+    "retraining.search": ({"retraining.search": {}},),
+    "retraining.search.trials": ({"retraining.search": {"trials": 9}},),
+    "retraining.search.minutes": ({"retraining.search": {"minutes": 9.0}},),
     "retraining.max_rows": ({"retraining.max_rows": 1000},),
     "learning": ({"learning": {"every_hours": 3}, "gates": None}, {"learning": None}),
 }  # fmt: skip

@@ -122,10 +122,16 @@ def training_faults(settings: Settings, declarations: Mapping[str, ModelDeclarat
     """Return what is wrong with the training.py of each model that is trained here."""
     found = []
     for name, declaration in declarations.items():
-        wanted = "estimator" if declaration.is_retrained else "learner" if declaration.learning else None
-        fault = None if wanted is None else training_code.fault_of(settings.models, name, wanted)
-        found += [] if fault is None else [fault]
-    return found
+        faults = [training_code.fault_of(settings.models, name, each) for each in _functions_of(declaration)]
+        found += [each for each in faults if each is not None]
+    return list(dict.fromkeys(found))
+
+
+def _functions_of(declaration: ModelDeclaration) -> list[str]:
+    """Return the functions that a model's training.py must define."""
+    if not declaration.is_retrained:
+        return ["learner"] if declaration.learning else []
+    return ["estimator", *(["search_space"] if declaration.retraining.search else [])]
 
 
 def feature_faults(settings: Settings, declarations: Mapping[str, ModelDeclaration]) -> list[str]:

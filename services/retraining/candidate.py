@@ -56,11 +56,12 @@ def split(data: TrainingSet, declaration: ModelDeclaration) -> Split:
     begins_ms = int(times_ms[late].min()) if late.any() else 0
     early = ~late & (times_ms + declaration.label.horizon_ms <= begins_ms)
     for rows, what in ((early, "before the held-out days and one label horizon"), (late, "held-out days")):
-        _check_part(data.labels[rows], declaration, what)
+        check_part(data.labels[rows], declaration, what)
     return Split(early, late)
 
 
-def _check_part(labels: npt.NDArray[np.float64], declaration: ModelDeclaration, what: str) -> None:
+def check_part(labels: npt.NDArray[np.float64], declaration: ModelDeclaration, what: str) -> None:
+    """Raise `InvalidDataError` unless the labels (n,) of a part have all classes, or any values."""
     if declaration.task == "regression":
         fault = None if len(labels) else "there are no rows"
     elif declaration.task == "binary":
@@ -81,19 +82,24 @@ def fit(data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator, p
     Each fit has one thread (see `services.retraining.process.run`): two fits at once take as long as one,
     while two threads in one fit mostly wait for each other.
     """
-    inputs = estimator_inputs(data, filled(data, declaration))
-    target = target_of(declaration, data.labels)
+    inputs, labels = estimator_inputs(data, filled(data, declaration)), data.labels
 
     def fitted(rows: Mask) -> Any:
-        made = make(data.text, data.numeric)
-        weights = _weights(made, declaration, target[rows])
-        return made.fit(inputs.features[rows], target[rows], **weights)
+        return fit_rows(make(data.text, data.numeric), declaration, inputs.features[rows], labels[rows])
 
     with ThreadPoolExecutor(max_workers=2) as cores:
         first = cores.submit(fitted, parts.trained)
-        everything = np.ones(len(target), dtype=np.bool_)
+        everything = np.ones(len(labels), dtype=np.bool_)
         second = cores.submit(fitted, everything) if declaration.retraining.refit else None
         return Estimators(first.result(), second.result() if second else None)
+
+
+def fit_rows(
+    estimator: Any, declaration: ModelDeclaration, features: "pd.DataFrame", labels: npt.NDArray[np.float64]
+) -> Any:
+    """Fit an estimator on rows (n,), with the weights that are declared, and return it."""
+    target = target_of(declaration, labels)
+    return estimator.fit(features, target, **_weights(estimator, declaration, target))
 
 
 def _weights(estimator: Any, declaration: ModelDeclaration, target: npt.NDArray[Any]) -> dict[str, Any]:

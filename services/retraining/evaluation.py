@@ -57,6 +57,12 @@ def losses(declaration: ModelDeclaration, outputs: Numbers, labels: Numbers) -> 
     return found
 
 
+def compared_losses(declaration: ModelDeclaration, outputs: Numbers, labels: Numbers) -> Numbers:
+    """Return the loss (n,) of each row that the gates compare; arguments are those of `losses`."""
+    found = losses(declaration, outputs, labels)
+    return found[declaration.gates.metric_of(declaration.task) if declaration.gates else next(iter(found))]
+
+
 def measures(declaration: ModelDeclaration, outputs: Numbers, labels: Numbers) -> dict[str, float]:
     """Return the measures of n > 0 rows by name, those of `services.runtime.declaration.MEASURES`.
 

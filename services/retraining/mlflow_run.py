@@ -13,6 +13,7 @@ from services.model_registry.traffic_split import CHAMPION
 from services.retraining.evidence import Evaluation
 from services.retraining.gates import GateReport
 from services.retraining.run_folder import (
+    CHOICES,
     CODE,
     CONTEXT,
     DATA_VERSION,
@@ -28,6 +29,7 @@ from services.retraining.run_folder import (
     RunFolder,
 )
 from services.retraining.steps import model_steps
+from services.retraining.training_choices import TrainingChoices
 from services.retraining.training_set import DataDescription
 from services.runtime import times
 from services.runtime.declaration import ModelDeclaration
@@ -40,7 +42,7 @@ FILES = "run"
 """Folder of the files of the run folder, among the artifacts of the run."""
 REPEATED = (REQUEST, CONTEXT, DECLARATION)
 """What a run is repeated with, besides its code."""
-REPORTS = (DATA_VERSION, VALIDATION, VALIDATION_PAGE, EVALUATION, GATES)
+REPORTS = (DATA_VERSION, VALIDATION, VALIDATION_PAGE, CHOICES, EVALUATION, GATES)
 ARTIFACT_BYTES_MAX = 256 * bounded_download.MIB
 """Maximum size of that file: a reference of thousands of features has a few MiB."""
 
@@ -209,6 +211,7 @@ def _parameters_of(run: RunFolder) -> dict[str, Any]:
         "holdout_days": retraining.holdout_days,
         "refit": retraining.refit,
         "class_weight": retraining.class_weight,
+        **run.read(CHOICES, TrainingChoices).named(),
         "rows": found.version.rows,
         "rows_left_out": found.left_out,
         "rows_of_unknown_definition": found.definitions_unknown,

@@ -10,7 +10,14 @@ from services.model_registry import artifact_location, bounded_download, mlflow_
 from services.model_registry.mlflow_client import RegistryError
 from services.retraining import mlflow_run
 from services.retraining.evidence import Evaluation
-from services.retraining.run_folder import CONTEXT, DATA_VERSION, EVALUATION, RunFolder
+from services.retraining.run_folder import (
+    CHOICES,
+    CONTEXT,
+    DATA_VERSION,
+    EVALUATION,
+    GIVEN_CHOICES,
+    RunFolder,
+)
 from services.retraining.steps import data_steps, model_steps
 from services.retraining.steps.definition import run_step
 from services.retraining.training_set import DataDescription
@@ -49,6 +56,8 @@ def fetch(settings: Settings, model: str, version: int, folder: Path) -> tuple[R
     known = Registered(run.read(DATA_VERSION, DataDescription), run.read(EVALUATION, Evaluation))
     tables = dict(known.data.version.tables)
     run.write(CONTEXT, msgspec.structs.replace(run.context, tables=tables, champion=None))
+    if run.has(CHOICES):  # a search that a time limit has ended finds others on another machine
+        (run.path / CHOICES).rename(run.path / GIVEN_CHOICES)
     for name in (DATA_VERSION, EVALUATION):
         run.remove(name)
     return run, known

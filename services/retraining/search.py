@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SearchSpace = Callable[[Any], Mapping[str, Any]]
 """Returns parameters, as ``set_params`` of the estimator takes them, for an Optuna trial."""
+Fit = Callable[[Any, "pd.DataFrame", Numbers], Any]
+"""Returns an estimator that was fitted on features and labels."""
 Loss = Callable[[Numbers, Numbers], float]
 """Returns the mean loss for outputs and labels."""
 SEED = 0
@@ -104,6 +106,7 @@ def search(
     loss: Loss,
     budget: SearchBudget,
     seed: int = SEED,
+    fit: Fit = lambda estimator, features, labels: estimator.fit(features, labels),
 ) -> SearchResult:
     """Return the parameters with the lowest mean loss over the folds.
 
@@ -117,6 +120,7 @@ def search(
         loss: The loss that the gates compare.
         budget: Limits.
         seed: Of Optuna's sampler; the same seed and number of trials give the same parameters.
+        fit: Fits an estimator as the candidate is fitted.
 
     Raises:
         RetrainingError: Optuna is not installed, or no trial has succeeded.
@@ -126,8 +130,8 @@ def search(
     def loss_of(parameters: Mapping[str, Any]) -> float:
         losses = []
         for fold in folds:
-            estimator = make().set_params(**parameters)
-            estimator.fit(features.iloc[fold.train], labels[fold.train])
+            made = make().set_params(**parameters)
+            estimator = fit(made, features.iloc[fold.train], labels[fold.train])
             losses.append(loss(predict(estimator, features.iloc[fold.test]), labels[fold.test]))
         return float(np.mean(losses))
 

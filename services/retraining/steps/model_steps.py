@@ -9,13 +9,22 @@ from services.model_registry import loading, mlflow_client
 from services.model_registry.contract import Contract, Model
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.model_registry.training_code import function_of
-from services.retraining import call_sample, candidate, evaluation, evidence, gates, permutation_importance
+from services.retraining import (
+    call_sample,
+    candidate,
+    evaluation,
+    evidence,
+    gates,
+    permutation_importance,
+    training_choices,
+)
 from services.retraining.candidate import Estimators
 from services.retraining.errors import RetrainingError, in_training_code
 from services.retraining.evaluation import Numbers
 from services.retraining.evidence import Evaluation
 from services.retraining.gates import CallSample, Evidence, HeldOut
 from services.retraining.run_folder import (
+    CHOICES,
     CODE,
     CONTEXT,
     DATA,
@@ -24,6 +33,7 @@ from services.retraining.run_folder import (
     ESTIMATORS,
     EVALUATION,
     GATES,
+    GIVEN_CHOICES,
     HELD_OUT,
     TRAINING_CODE,
     VALIDATION,
@@ -32,6 +42,7 @@ from services.retraining.run_folder import (
 from services.retraining.steps import data_steps
 from services.retraining.steps.data_steps import ValidationResult
 from services.retraining.steps.definition import Step
+from services.retraining.training_choices import TrainingChoices
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 
@@ -42,13 +53,20 @@ _DATA = (DECLARATION, DATA, DATA_VERSION, VALIDATION)
 
 
 def train(run: RunFolder, _settings: Settings) -> None:
-    """Fit the estimators."""
+    """Choose what is left to choose on rows before the held-out days, and fit the estimators."""
     import joblib
 
     data, declaration = data_steps.read(run), run.declaration
+    parts = candidate.split(data, declaration)
     with in_training_code():
         make = function_of(run.path, CODE, "estimator")
-        fitted = candidate.fit(data, declaration, make, candidate.split(data, declaration))
+        if run.has(GIVEN_CHOICES):
+            chosen = run.read(GIVEN_CHOICES, TrainingChoices)
+        else:
+            space = function_of(run.path, CODE, "search_space") if declaration.retraining.search else None
+            chosen = training_choices.choose(data.take(parts.trained), declaration, make, space)
+        fitted = candidate.fit(data, declaration, chosen.applied(make), parts)
+    run.write(CHOICES, chosen)
     joblib.dump(tuple(fitted), run.begin(ESTIMATORS))
     run.finish(ESTIMATORS)
 
@@ -114,9 +132,7 @@ def champion_of(run: RunFolder, settings: Settings) -> Model | None:
 
 def mean_loss(declaration: ModelDeclaration, outputs: Numbers, labels: Numbers) -> float:
     """Return the mean of the loss that the gates compare."""
-    found = evaluation.losses(declaration, outputs, labels)
-    wanted = declaration.gates.metric_of(declaration.task) if declaration.gates else next(iter(found))
-    return float(found[wanted].mean())
+    return float(evaluation.compared_losses(declaration, outputs, labels).mean())
 
 
 def gate(run: RunFolder, settings: Settings) -> None:
@@ -158,6 +174,6 @@ def _calls(run: RunFolder, settings: Settings) -> tuple[CallSample, CallSample |
     return call_sample.measure(model, champion_of(run, settings), served)
 
 
-TRAIN = Step("train", (*_DATA, TRAINING_CODE), (ESTIMATORS,), train)
+TRAIN = Step("train", (*_DATA, TRAINING_CODE), (ESTIMATORS, CHOICES), train, (GIVEN_CHOICES,))
 EVALUATE = Step("evaluate", (CONTEXT, *_DATA, ESTIMATORS), (HELD_OUT, EVALUATION), evaluate_candidate)
 GATE = Step("gate", (CONTEXT, *_DATA, ESTIMATORS, HELD_OUT, EVALUATION), (GATES,), gate)

@@ -6,6 +6,7 @@ from services.retraining import candidate, evidence, mlflow_run, plots
 from services.retraining.evidence import Evaluation
 from services.retraining.mlflow_run import RegisteredCandidate
 from services.retraining.run_folder import (
+    CHOICES,
     CONTEXT,
     DATA,
     DATA_VERSION,
@@ -68,8 +69,9 @@ def announce(run: RunFolder, settings: Settings) -> RegisteredCandidate:
     return registered
 
 
-_ALL = (REQUEST, CONTEXT, DECLARATION, DATA_VERSION, VALIDATION, ESTIMATORS, EVALUATION, GATES, REFERENCE)
+_ALL = (REQUEST, CONTEXT, DECLARATION, DATA_VERSION, VALIDATION, ESTIMATORS)
+_RESULTS = (CHOICES, EVALUATION, GATES, REFERENCE)
 CARD = Step(
     "card", (REQUEST, DECLARATION, DATA, DATA_VERSION, VALIDATION, HELD_OUT, EVALUATION), (REFERENCE,), card
 )
-REGISTER = Step("register", (*_ALL, DATA), (REGISTERED,), register)
+REGISTER = Step("register", (*_ALL, *_RESULTS, DATA), (REGISTERED,), register)

@@ -40,7 +40,7 @@ from services.runtime.declaration.objectives import (
     Objective,
     Slo,
 )
-from services.runtime.declaration.retraining import Retraining
+from services.runtime.declaration.retraining import ParameterSearch, Retraining
 from services.runtime.declaration.rollout import Guardrails, Rollout, RolloutStep
 from services.runtime.declaration.strict import (
     DAY_MS,
@@ -89,6 +89,7 @@ __all__ = [
     "ModelDeclaration",
     "Monitoring",
     "Objective",
+    "ParameterSearch",
     "Part",
     "QualityBounds",
     "RequestTopic",

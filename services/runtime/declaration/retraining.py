@@ -1,10 +1,17 @@
 """The section ``retraining``: when a new version is trained, and on which data."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.runtime.declaration.strict import DAYS_MAX, HOURS_MAX, Strict
+
+
+class ParameterSearch(Strict):
+    """What the search of the estimator's parameters may take; it ends with the trial that reaches either."""
+
+    trials: int = Field(30, ge=1, le=10_000)
+    minutes: float = Field(30, gt=0, le=DAYS_MAX * 1440)
 
 
 class Retraining(Strict):
@@ -23,6 +30,8 @@ class Retraining(Strict):
     class_weight: Literal["none", "balanced"] = "none"
     """Weights of the rows in training; balanced: each class has the same sum. The probabilities are then
     those of balanced classes."""
+    search: ParameterSearch | None = None
+    """Parameters are searched with ``search_space`` of training.py; null: the estimator is taken as it is."""
     cooldown_days: float = Field(14, ge=0, le=DAYS_MAX)
     """Days after a training in which drift, schedule and labels request none; a failed one does not count."""
     every_days: float | None = Field(None, gt=0, le=DAYS_MAX)
@@ -43,3 +52,12 @@ class Retraining(Strict):
     leak_score_max: float = Field(0.99, gt=0.5, le=1)
     """How well one feature alone may tell the label: the share of pairs of rows that it orders rightly, for a
     regression the rank correlation. Above it, the gate ``leakage`` fails."""
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Self:
+        if self.search is not None and self.search.minutes >= self.minutes_max:
+            raise ValueError(
+                f"search.minutes: {self.search.minutes:g} is not below minutes_max, {self.minutes_max:g}: "
+                "a training would be ended in its search"
+            )
+        return self

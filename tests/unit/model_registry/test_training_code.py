@@ -43,6 +43,22 @@ def test_a_fault_of_training_code_is_found_without_running_it(
     assert found is None if fault is None else found is not None and found.startswith(f"{path}{fault}")
 
 
+def test_a_search_space_takes_a_trial(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    path = tmp_path / "m" / "training.py"
+    for text, fault in (
+        ("def search_space(trial): ...", None),
+        (
+            "def search_space(a, b): ...",
+            f"{path}:1:1: search_space must take one argument, a trial of Optuna",
+        ),
+        ("", f"{path}:1:1: there is no function search_space(trial): define it"),
+    ):
+        path.write_text(text)
+        found = fault_of(tmp_path, "m", "search_space")
+        assert found is fault if fault is None else found is not None and found.startswith(fault)
+
+
 def test_missing_training_code_is_a_fault(tmp_path: Path) -> None:
     found = fault_of(tmp_path, "m", "estimator")
     assert found is not None

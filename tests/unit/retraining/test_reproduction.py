@@ -11,7 +11,7 @@ import pytest
 from services.model_registry import artifact_location, bounded_download, mlflow_client
 from services.model_registry.mlflow_client import RegistryError
 from services.retraining import extraction, reproduction
-from services.retraining.run_folder import CODE, DATA, DATA_VERSION
+from services.retraining.run_folder import CHOICES, CODE, DATA, DATA_VERSION, GIVEN_CHOICES
 from services.retraining.steps import pipeline
 from services.retraining.steps.definition import run_step
 from services.retraining.training_set import DataDescription
@@ -66,6 +66,7 @@ def test_a_version_is_reproduced_from_its_run_alone(
 ) -> None:
     settings = registered(tmp_path, monkeypatch)
     run, known = reproduction.fetch(settings, "arrival_delay", 1, tmp_path / "again")
+    assert (run.has(CHOICES), run.has(GIVEN_CHOICES)) == (False, True)
     found = reproduction.extract(run, settings)
     assert reproduction.data_differences(known.data, found) == []
     assert reproduction.score_differences(known.evaluation, reproduction.train(run, settings)) == []

@@ -481,3 +481,11 @@ def test_approval_is_refused_where_nothing_would_wait_for_it() -> None:
     stepwise = {**rollout(), "gates": {"floor": 0.7}, "governance": required}
     assert declared(stepwise).governance.approval == "required"
     assert declared(document(governance=required)).governance.review_days == 365, "registered by hand"
+
+
+def test_a_search_must_end_before_the_training_is_ended():
+    search = {"minutes": 20}
+    assert declared(document(retraining={"search": search})).retraining.search is not None
+    assert "search.minutes: 20 is not below minutes_max, 15" in str(
+        faults(document(retraining={"search": search, "minutes_max": 15}))
+    )

@@ -10,9 +10,10 @@ from services.model_registry import loading, mlflow_client
 from services.retraining.evidence import Evaluation
 from services.retraining.gates import GateReport
 from services.retraining.mlflow_run import RegisteredCandidate
-from services.retraining.run_folder import EVALUATION, GATES, REFERENCE, RunFolder
-from services.retraining.steps import pipeline, release_steps
+from services.retraining.run_folder import CHOICES, EVALUATION, GATES, GIVEN_CHOICES, REFERENCE, RunFolder
+from services.retraining.steps import model_steps, pipeline, release_steps
 from services.retraining.steps.definition import run_step
+from services.retraining.training_choices import FoundParameters, TrainingChoices
 from services.runtime.declaration import MEASURES
 from services.runtime.settings import Settings
 from streams.records import Reference
@@ -71,6 +72,43 @@ def test_the_reference_has_the_outputs_of_the_task(
     )
     assert reference.log_loss == pytest.approx(measured.get("log_loss"))
     assert registry.ended == ["FINISHED"]
+
+
+SPACE = """
+
+def search_space(trial):
+    return {"line__NAME": trial.suggest_float("NAME", 0.001, 10, log=True)}
+"""
+
+
+@pytest.mark.parametrize(("task", "name"), [("multiclass", "C"), ("regression", "alpha")])
+def test_searched_parameters_are_those_of_the_version(
+    task: str, name: str, tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    code = SPACE.replace("NAME", name)
+    sections = {"holdout_days": task_runs.HOLDOUT_DAYS, "minimum_labels": 100, "search": {"trials": 3}}
+    run = task_runs.extracted(tmp_path, task, code=code, retraining=sections)
+    assert released(run).reasons == []
+    found = run.read(CHOICES, TrainingChoices).search
+    assert found is not None
+    assert found.trials == 3
+    expected = found.parameters.get(f"line__{name}", 1.0)
+    assert model_steps.estimators(run).released.get_params()[f"line__{name}"] == expected
+    assert registry.logged["search_trials"] == "3"
+    assert "run/choices.json" in registry.files
+
+
+def test_choices_that_are_given_are_taken(tmp_path: Path, registry: runs.MemoryRegistry) -> None:
+    """A training is reproduced with the parameters of its run: a search by time finds others."""
+    sections = {"holdout_days": task_runs.HOLDOUT_DAYS, "minimum_labels": 100, "search": {"trials": 3}}
+    run = task_runs.extracted(
+        tmp_path, "binary", code="\ndef search_space(trial): exit()", retraining=sections
+    )
+    given = FoundParameters(parameters={"line__C": 0.5}, loss=0.1, default_loss=0.2, trials=9)
+    run.write(GIVEN_CHOICES, TrainingChoices(search=given))
+    assert released(run).reasons == []
+    assert run.read(CHOICES, TrainingChoices).search == given
+    assert registry.logged["searched.line__C"] == "0.5"
 
 
 class Constant:
