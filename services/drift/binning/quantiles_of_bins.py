@@ -27,6 +27,12 @@ def share_below(counts: Counts, edges: Edges, value: float) -> float:
     return float(np.interp(value, edges, below))
 
 
+def reach_tails(counts: Counts, levels: Sequence[float] = LEVELS) -> bool:
+    """Tell whether a quantile is below all edges or above: only then it depends on the tails."""
+    total = int(counts.sum())
+    return bool(counts[0] >= levels[0] * total or total - counts[-1] < levels[-1] * total)
+
+
 def quantiles(
     counts: Counts,
     edges: Edges,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.drift.binning.bin_counts import BinCounts
-from services.drift.binning.quantiles_of_bins import quantiles
+from services.drift.binning.quantiles_of_bins import quantiles, reach_tails
 from services.drift.binning.value_sums import ValueSums
 from streams.records import FeatureReference, ValueStatistics
 
@@ -43,8 +43,9 @@ def _of_feature(counted: BinCounts, sums: ValueSums, number: int) -> ValueStatis
     found = sums.mean_and_deviation(number)
     if found is None:
         return None
-    tails = sums.tails(number)
-    levels = quantiles(counted.counts[:-1], counted.edges, counted.reference[:-1], tails)
+    counts = counted.counts[:-1]
+    tails = sums.tails(number) if reach_tails(counts) else (None, None)  # they take three times as long
+    levels = quantiles(counts, counted.edges, counted.reference[:-1], tails)
     return _statistics(found.mean, found.standard_deviation, levels)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from services.drift.binning.distance_cells import Tail
-from services.drift.binning.quantiles_of_bins import LEVELS, quantiles, share_below
+from services.drift.binning.quantiles_of_bins import LEVELS, quantiles, reach_tails, share_below
 from services.monitoring import reference as made
 
 
@@ -42,6 +42,19 @@ def test_values_beyond_the_range_are_where_they_were_counted_and_else_at_its_end
     assert all(8.5 <= each <= 9.5 for each in found[:4])
     assert 20 <= found[4] <= 30
     assert quantiles(counts, edges, reference) == [edges[-1]] * len(LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [([4, 92, 4], False), ([5, 92, 3], True), ([0, 94, 6], True), ([0, 95, 5], False), ([0, 0, 0], True)],
+)
+def test_tails_are_reached_by_a_quantile_or_not(counts, expected):
+    assert reach_tails(np.array(counts)) == expected
+    if any(counts) and not expected:
+        edges, found = np.array([0.0, 1.0]), np.array(counts)
+        far = Tail(np.array([50.0]), np.array([60.0]), found[-1:])
+        near = Tail(np.array([-9.0]), np.array([-8.0]), found[:1])
+        assert quantiles(found, edges, found, (near, far)) == quantiles(found, edges, found)
 
 
 def test_without_numbers_there_are_no_quantiles():
