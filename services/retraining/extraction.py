@@ -1,14 +1,15 @@
 """The rows of a training set, from the inference log to a file: served predictions with their outcomes.
 
 DuckDB joins and sorts outside of memory, and the file is written slice by slice: what this takes does not
-grow with the number of rows.
+grow with the number of rows. Ray does so on several machines, if the settings say so.
 """
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ import structlog
 from services.model_registry.model_inputs import InputKind, Inputs
 from services.monitoring import inference_log
 from services.monitoring.label_definition import label_definition
-from services.retraining import feature_columns, training_set
+from services.retraining import feature_columns, ray_rows, row_source, training_set
 from services.retraining.errors import InvalidDataError
+from services.retraining.row_source import DuckDbRows, RowCount, RowSource
 from services.retraining.training_set import (
     ROW_COLUMNS,
     Columns,
@@ -31,14 +33,11 @@ from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
     from deltalake import DeltaTable
 
 _log = structlog.get_logger()
 
-SLICE_ROWS = 65_536
-"""Rows in memory at once; a row of 500 features is 8 KiB."""
 ROWS_MAX = 1 << 62
 MEMORY_MIB = 1024
 """Memory of DuckDB; what does not fit is on disk, beside the file."""
@@ -72,48 +71,6 @@ class Wanted:
         return self.known_ms - self.declaration.label.horizon_ms
 
 
-_JOINED = """
-    CREATE TEMP VIEW joined AS
-    SELECT prediction_id, event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
-           coalesce({feature_set}, '') AS feature_set, len(p.features_number) AS width,
-           p.partition AS request_partition, p.offset AS request_offset, o.source_offset AS label_offset,
-           coalesce({correction}, 0) AS correction,
-           p.version IS DISTINCT FROM o.version OR p.arm IS DISTINCT FROM o.arm
-           OR p.score IS DISTINCT FROM o.score AS differs,
-           coalesce({definition}, '') IN ('', '{label_definition}')
-           AND o.label_time_ms - event_time_ms BETWEEN 0 AND {horizon_ms} AS fits,
-           event_time_ms <= {mature_ms} AS is_mature
-    FROM predictions p JOIN outcomes o USING (prediction_id, event_time_ms)
-    WHERE p.model = '{model}' AND o.model = '{model}' AND o.label_time_ms <= {known_ms}
-"""
-_KINDS = "SELECT feature_set, width, fits, is_mature, count(*) AS count FROM joined GROUP BY ALL"
-_ROWS = """
-    CREATE TEMP VIEW chosen AS
-    SELECT prediction_id, event_time_ms, label_time_ms, label, features_number, features_text, feature_set
-    FROM joined JOIN usable USING (feature_set, width)
-    WHERE fits AND is_mature
-    QUALIFY row_number() OVER (
-        PARTITION BY prediction_id, event_time_ms
-        ORDER BY correction DESC, differs, label_time_ms, request_partition, request_offset, label_offset
-    ) = 1
-"""
-"""The first row of each id and event time counts: its last label that was known then. An outcome has the id
-and the event time of the prediction with which drift has joined the label, so one that was asked again has
-none. Of two that were asked for at the same time, the outcome's version, arm and score tell which it is."""
-_ORDERED = """
-    SELECT * FROM (
-        SELECT * FROM chosen WHERE event_time_ms >= {from_ms}
-        ORDER BY event_time_ms DESC, prediction_id DESC LIMIT {rows_max}
-    ) ORDER BY event_time_ms, prediction_id
-"""
-_SPAN = """
-    SELECT count(*), max(event_time_ms) FROM (
-        SELECT DISTINCT prediction_id, event_time_ms FROM joined JOIN usable USING (feature_set, width)
-        WHERE fits AND is_mature AND event_time_ms >= {from_ms}
-    )
-"""
-
-
 def extract(settings: Settings, wanted: Wanted, path: Path) -> DataDescription:
     """Write all rows whose label was known and mature at an event time, in the order of event time and id.
 
@@ -126,15 +83,11 @@ def extract(settings: Settings, wanted: Wanted, path: Path) -> DataDescription:
         InvalidDataError: No row is left.
     """
     opened = _tables(settings, wanted.tables)
-    with inference_log.connect(settings, opened) as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY_MIB}MiB'")
-        connection.execute(f"SET temp_directory = '{path.parent / 'duckdb'}'")
-        connection.execute(_joined(opened, wanted))
-        counts = _counts(connection, wanted)
-        connection.execute(_ROWS)
-        limits = _limits(connection, wanted)
+    with _source(settings, opened, _joined(opened, wanted), path.parent) as source:
+        counts = _counts(source, wanted)
+        limits = _limits(source, wanted)
         with ParquetFile(path, wanted.given) as file:
-            in_texts = _write(connection, wanted, limits, file)
+            in_texts = _write(source, wanted, limits, file)
     left_out_by = counts.left_out_by | ({"number_in_text": in_texts} if in_texts else {})
     if not file.rows:
         raise InvalidDataError(f"none of {in_texts} rows {_NONE_LEFT['number_in_text']}")
@@ -151,6 +104,23 @@ def extract(settings: Settings, wanted: Wanted, path: Path) -> DataDescription:
     )
     _log_counts(wanted.declaration.name, description)
     return description
+
+
+@contextlib.contextmanager
+def _source(
+    settings: Settings, opened: "Mapping[str, DeltaTable]", joined: str, folder: Path
+) -> Iterator[RowSource]:
+    """Yield what runs the queries; the folder is for what does not fit into memory."""
+    if settings.retraining_engine == "ray":
+        with ray_rows.connected():
+            yield ray_rows.RayRows(
+                settings, {name: table.version() for name, table in opened.items()}, joined
+            )
+        return
+    with inference_log.connect(settings, opened) as connection:
+        connection.execute(f"SET memory_limit = '{MEMORY_MIB}MiB'")
+        connection.execute(f"SET temp_directory = '{folder / 'duckdb'}'")
+        yield DuckDbRows(connection, joined)
 
 
 def _log_counts(model: str, found: DataDescription) -> None:
@@ -176,7 +146,7 @@ def _tables(settings: Settings, versions: Mapping[str, int]) -> "Mapping[str, De
 
 def _joined(opened: "Mapping[str, DeltaTable]", wanted: Wanted) -> str:
     predictions, outcomes = opened[inference_log.PREDICTIONS], opened[inference_log.OUTCOMES]
-    return _JOINED.format(
+    return row_source.JOINED.format(
         feature_set=_column_of(predictions, "p", "feature_set"),
         definition=_column_of(outcomes, "o", "definition"),
         correction=_column_of(outcomes, "o", "correction", "INTEGER"),
@@ -213,22 +183,24 @@ class _Counts(NamedTuple):
     immature: int
 
 
-def _counts(connection: "duckdb.DuckDBPyConnection", wanted: Wanted) -> _Counts:
-    """Count the rows by kind, and create the table ``usable`` of digests and widths that can be read."""
+def _counts(source: RowSource, wanted: Wanted) -> _Counts:
+    """Count the rows by kind, and tell the source which digests and widths can be read."""
     import pyarrow as pa
 
-    found = connection.execute(_KINDS).fetchall()
+    found = source.kinds()
     _check_any(found, wanted)
-    mature = [row for row in found if row[3]]
+    mature = [row for row in found if row.is_mature]
     kinds = [
-        feature_columns.kind_of_rows(row[0], row[1], wanted.given, wanted.sets, wanted.definitions)
+        feature_columns.kind_of_rows(
+            row.feature_set, row.width, wanted.given, wanted.sets, wanted.definitions
+        )
         for row in mature
     ]
-    number = np.array([row[4] for row in mature], dtype=np.int64)
+    number = np.array([row.rows for row in mature], dtype=np.int64)
     fits = {
         "unnamed": np.array([kind.is_named for kind in kinds]),
         "other_features": np.array([kind.is_defined for kind in kinds]),
-        "other_labels": np.array([row[2] for row in mature]),
+        "other_labels": np.array([row.fits for row in mature]),
     }
     kept = _kept(fits, number)
     usable = sorted(
@@ -239,29 +211,29 @@ def _counts(connection: "duckdb.DuckDBPyConnection", wanted: Wanted) -> _Counts:
         }
     )
     columns = list(zip(*usable, strict=True)) or [(), ()]
-    connection.register(
-        "usable",
+    source.use(
         pa.table(
             {"feature_set": pa.array(columns[0], pa.string()), "width": pa.array(columns[1], pa.int64())}
-        ),
+        )
     )
     unknown = np.array([not kind.tells_definitions for kind in kinds])
     return _Counts(
         left_out=int(number[~kept].sum()),
         left_out_by={reason: int(number[~each].sum()) for reason, each in fits.items()},
         definitions_unknown=int(number[kept & unknown].sum()),
-        immature=sum(row[4] for row in found if not row[3]),
+        immature=sum(row.rows for row in found if not row.is_mature),
     )
 
 
-def _check_any(found: list[Any], wanted: Wanted) -> None:
+def _check_any(found: list[RowCount], wanted: Wanted) -> None:
     if not found:
         raise InvalidDataError(
             "no prediction has a label that was known at the time of the request: wait for labels"
         )
-    if not any(row[3] for row in found):
+    if not any(row.is_mature for row in found):
+        count = sum(row.rows for row in found)
         raise InvalidDataError(
-            f"none of {sum(row[4] for row in found)} labelled predictions is older than label.horizon_hours "
+            f"none of {count} labelled predictions is older than label.horizon_hours "
             f"({wanted.declaration.label.horizon_hours:g} h) at the time of the request: their labels may "
             "still be corrected, and of others like them no label has come yet; wait for this time"
         )
@@ -286,37 +258,25 @@ class _Limits(NamedTuple):
     """Number of rows before the caps are applied."""
 
 
-def _limits(connection: "duckdb.DuckDBPyConnection", wanted: Wanted) -> _Limits:
+def _limits(source: RowSource, wanted: Wanted) -> _Limits:
     retraining = wanted.declaration.retraining
-    rows, last_ms = _span(connection, 0)
+    rows, last_ms = source.span(0)
     from_ms = None
     if retraining.max_days is not None:
         from_ms = last_ms - round(retraining.max_days * DAY_MS)
     change_ms = wanted.change_ms
     if retraining.window == "since_change" and change_ms is not None and change_ms > (from_ms or 0):
-        since, _ = _span(connection, change_ms)
-        held_out, _ = _span(connection, last_ms - round(retraining.holdout_days * DAY_MS) + 1)
+        since, _ = source.span(change_ms)
+        held_out, _ = source.span(last_ms - round(retraining.holdout_days * DAY_MS) + 1)
         if since - held_out >= retraining.minimum_labels:
             from_ms, rows = change_ms, since
     return _Limits(from_ms, retraining.max_rows, rows)
 
 
-def _span(connection: "duckdb.DuckDBPyConnection", from_ms: int) -> tuple[int, int]:
-    """Return the number of usable rows from an event time on, and their last event time."""
-    ((rows, last_ms),) = connection.execute(_SPAN.format(from_ms=from_ms)).fetchall()
-    return rows, last_ms or 0
-
-
-def _write(
-    connection: "duckdb.DuckDBPyConnection", wanted: Wanted, limits: _Limits, file: ParquetFile
-) -> int:
+def _write(source: RowSource, wanted: Wanted, limits: _Limits, file: ParquetFile) -> int:
     """Write the chosen rows; return how many were left out because a text feature holds a number."""
-    query = _ORDERED.format(from_ms=limits.from_ms or 0, rows_max=limits.rows_max or ROWS_MAX)
-    reader = connection.sql(query).to_arrow_reader(SLICE_ROWS)
-    in_texts = 0
-    for batch in reader:
-        in_texts += _write_slice(batch, wanted, file)
-    return in_texts
+    batches = source.ordered(limits.from_ms or 0, limits.rows_max or ROWS_MAX)
+    return sum(_write_slice(batch, wanted, file) for batch in batches)
 
 
 def _write_slice(batch: "pa.RecordBatch", wanted: Wanted, file: ParquetFile) -> int:

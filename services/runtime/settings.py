@@ -110,6 +110,11 @@ class Settings(BaseSettings):
     retraining_processes_max: int = Field(
         2, ge=1, description="Maximum trainings at once, each of another model in a process of its own"
     )
+    retraining_engine: Literal["duckdb", "ray"] = Field(
+        "duckdb",
+        description="What joins and sorts training sets: DuckDB on one machine, or Ray (extra ray) on the "
+        "cluster of RAY_ADDRESS, without it on a local one",
+    )
     learning_port: int = Field(8007, description="HTTP port of the learning process")
     dashboard_port: int = Field(8000, description="HTTP port of the dashboard")
     skew_port: int = Field(8006, description="HTTP port of driftline features skew --every")

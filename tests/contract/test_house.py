@@ -198,6 +198,7 @@ NOTHING_TO_TEST = {
 TESTED_ELSEWHERE = {
     "services.model_registry.loading_process": "tests/flow/test_loading_process.py",  # it starts processes
     "services.retraining.orchestration.prefect_flow": "tests/flow/test_pipelines.py",  # it needs Prefect
+    "services.retraining.ray_rows": "tests/flow/test_ray_rows.py",  # it needs a cluster
     "services.runtime.redis_internals": "tests/contract/test_redis_internals.py",
     "streams.aiokafka_internals": "tests/contract/test_aiokafka_internals.py",
     "streams.faust_internals": "tests/contract/test_faust_internals.py",
