@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TABLES = (inference_log.PREDICTIONS, inference_log.OUTCOMES)
 PARTS_A_CPU = 2
 """Parts for each CPU of the cluster: a CPU that is late holds up less."""
-ONE_THREAD = {"threads": 1}
+ONE_THREAD: dict[str, Any] = {"threads": 1}
 """Of DuckDB in a task, which has one CPU."""
 
 
