@@ -143,12 +143,12 @@ class RunFolder:
         return ModelDeclaration.model_validate_json((self.path / DECLARATION).read_bytes())
 
     def keep_code(self, folder: Path) -> None:
-        """Copy the files of a model's folder."""
+        """Copy the files of a model's folder; what is not of them, such as bytecode, is removed."""
         kept = self.path / CODE
         kept.mkdir(parents=True, exist_ok=True)
         files = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
         for path in [path for path in kept.iterdir() if path.name not in files]:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in sorted(files):
             if _content(kept / name) != (content := (folder / name).read_bytes()):
                 self.write_bytes(f"{CODE}/{name}", content)

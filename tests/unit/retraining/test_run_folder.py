@@ -36,9 +36,13 @@ def test_a_repeat_has_the_context_of_before_and_the_code_of_now(tmp_path: Path) 
     runs.prepared(tmp_path)
     assert run.has("code/old.py")
     old.unlink()
+    bytecode = run.path / "code" / "__pycache__"
+    bytecode.mkdir()
+    (bytecode / "training.cpython-311.pyc").write_bytes(b"of the code of before")
     again = runs.prepared(tmp_path, champion=3)
     assert again.context.champion == 2
     assert not run.has("code/old.py")
+    assert not bytecode.exists()
     assert run.has("code/training.py")
 
 
