@@ -49,9 +49,9 @@ label:
   schema: {{id: string, at: timestamp, truth: {kind}}}
 rollout:
   steps:
-    - {{share: shadow, maximum_hours: 200}}
-    - {{share: 20%, maximum_hours: 200}}
-    - {{share: 50%, maximum_hours: 400}}
+    - {{share: shadow, maximum_hours: 2000}}
+    - {{share: 20%, maximum_hours: 2000}}
+    - {{share: 50%, maximum_hours: 2000}}
   guardrails:
     loss: {{margin: {margin}, maximum: {maximum}}}
     latency: {{margin: 0.3}}
