@@ -11,7 +11,12 @@ from streams.records import (
     Severity,
 )
 
-_FINISHED_SEVERITY: dict[str, Severity] = {"promoted": "info", "rejected": "warning", "failed": "critical"}
+_FINISHED_SEVERITY: dict[str, Severity] = {
+    "promoted": "info",
+    "passed": "info",
+    "rejected": "warning",
+    "failed": "critical",
+}
 
 
 def of_alarm(alarm: DriftAlarm, recorded_ms: int) -> Alert:

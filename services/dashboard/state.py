@@ -77,7 +77,7 @@ class RetrainingEntry(msgspec.Struct, kw_only=True, frozen=True):
     reason: str = ""
     alarms: list[str] = []
     """Ids of the alarms in the request's evidence."""
-    result: Literal["promoted", "rejected", "failed"] | None = None
+    result: Literal["promoted", "passed", "rejected", "failed"] | None = None
     """Null while it runs."""
     version: int = 0
     reasons: list[str] = []

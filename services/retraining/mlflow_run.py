@@ -234,8 +234,8 @@ def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
     client.set_registered_model_alias(declaration.name, CHAMPION, str(version))
 
 
-def refuse(client: Any, declaration: ModelDeclaration, version: int) -> None:
-    """Move the alias challenger to a candidate that did not pass."""
+def make_challenger(client: Any, declaration: ModelDeclaration, version: int) -> None:
+    """Move the alias challenger to a candidate that is not the champion, or not yet."""
     client.set_registered_model_alias(declaration.name, mlflow_client.CHALLENGER, str(version))
 
 

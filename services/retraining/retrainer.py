@@ -163,12 +163,17 @@ class Retrainer:
     def complete(
         self, request: RetrainingRequested, registered: RegisteredCandidate, seconds: float
     ) -> RetrainingFinished:
-        """Publish what follows from a registered candidate, and then the result."""
+        """Publish what follows from a registered candidate, and then the result.
+
+        With ``rollout.steps`` the rollout process follows from the result ``passed``.
+        """
         declaration = self._folder.valid.get(request.model)
-        if not registered.reasons and declaration is not None:
+        has_rollout = declaration is not None and bool(declaration.rollout.steps)
+        if not registered.reasons and declaration is not None and not has_rollout:
             self._promote(request, declaration, registered)
+        passed = "passed" if has_rollout else "promoted"
         result = {
-            "result": "rejected" if registered.reasons else "promoted",
+            "result": "rejected" if registered.reasons else passed,
             "version": registered.version,
             "reasons": registered.reasons,
             "metrics": registered.metrics,

@@ -62,10 +62,14 @@ def register(run: RunFolder, settings: Settings) -> None:
 
 
 def announce(run: RunFolder, settings: Settings) -> RegisteredCandidate:
-    """Move the alias that a registered candidate gets, and return it; a repeat changes nothing."""
-    registered = run.read(REGISTERED, RegisteredCandidate)
-    move = mlflow_run.refuse if registered.reasons else mlflow_run.promote
-    move(mlflow_client.connect(settings), run.declaration, registered.version)
+    """Move the alias that a registered candidate gets, and return it; a repeat changes nothing.
+
+    A candidate that is rejected, or that a rollout will lead, is the challenger.
+    """
+    registered, declaration = run.read(REGISTERED, RegisteredCandidate), run.declaration
+    is_champion = not registered.reasons and not declaration.rollout.steps
+    move = mlflow_run.promote if is_champion else mlflow_run.make_challenger
+    move(mlflow_client.connect(settings), declaration, registered.version)
     return registered
 
 

@@ -4,7 +4,7 @@ import itertools
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
@@ -30,10 +30,15 @@ def _share(value: Any) -> Any:
     return weight
 
 
+def _written(weight: int) -> str:
+    """Return a share as people write it: a declaration that is stored as JSON is read again."""
+    return SHADOW if weight == 0 else f"{weight / 100:g}%"
+
+
 class RolloutStep(Strict):
     """A part of a rollout: which keys the new version answers, and how long it is watched there."""
 
-    share: Annotated[int, BeforeValidator(_share)]
+    share: Annotated[int, BeforeValidator(_share), PlainSerializer(_written, when_used="json")]
     """Share of the keys, in 1/10,000; 0: a shadow, which answers none."""
     minimum_hours: float = Field(1, ge=0, le=MAXIMUM_HOURS)
     """Minimum event time before the step may be passed."""

@@ -45,7 +45,8 @@ def test_contribution_names_its_segment():
 
 
 @pytest.mark.parametrize(
-    ("result", "severity"), [("promoted", "info"), ("rejected", "warning"), ("failed", "critical")]
+    ("result", "severity"),
+    [("promoted", "info"), ("passed", "info"), ("rejected", "warning"), ("failed", "critical")],
 )
 def test_severity_of_a_retraining_follows_its_result(result, severity):
     finished = records.RetrainingFinished(

@@ -139,7 +139,7 @@ def test_the_first_champion_is_also_the_frozen_shadow(client: MemoryClient) -> N
 
 def test_a_refused_candidate_is_the_challenger(client: MemoryClient) -> None:
     client.aliases = {"champion": "1"}
-    mlflow_run.refuse(client, training_data.DECLARATION, 2)
+    mlflow_run.make_challenger(client, training_data.DECLARATION, 2)
     assert client.aliases == {"champion": "1", mlflow_client.CHALLENGER: "2"}
 
 

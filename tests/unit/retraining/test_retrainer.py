@@ -17,7 +17,7 @@ from services.retraining import mlflow_run, run_folder
 from services.retraining.retrainer import MakeChanges, Retrainer
 from services.retraining.run_folder import RunFolder
 from services.retraining.steps import model_steps
-from services.runtime.declaration import DAY_MS, ModelDeclaration
+from services.runtime.declaration import DAY_MS, ModelDeclaration, Rollout
 from services.runtime.settings import Settings
 from streams import feature_sets
 from streams.feature_sets import FeatureSets
@@ -147,6 +147,28 @@ def test_an_outage_of_the_registry_is_no_result(
         subject.handle(request("r1"))
     assert publisher.results == []
     assert not subject.history.is_finished("r1")
+
+
+@pytest.mark.parametrize(
+    ("steps", "reasons", "result"),
+    [
+        ([], [], "promoted"),
+        ([], ["too large a loss"], "rejected"),
+        ([{"share": "100%"}], [], "passed"),
+        ([{"share": "100%"}], ["too large a loss"], "rejected"),
+    ],
+)
+def test_arms_are_left_to_the_rollout_if_one_is_declared(
+    publisher: Publisher, steps: list[dict[str, str]], reasons: list[str], result: str
+) -> None:
+    subject = retrainer(publisher, rollout=Rollout.model_validate({"steps": steps}))
+    empty = Reference(version=3, features=[], score=None, log_loss=0.5)
+    registered = mlflow_run.RegisteredCandidate(
+        version=3, run_id="run", rows=9, metrics={}, reasons=reasons, reference=empty
+    )
+    assert subject.complete(request("r1"), registered, 1.0).result == result
+    assert [each.result for each in publisher.results] == [result]
+    assert publisher.changed == (["arrival_delay"] if result == "promoted" else [])
 
 
 TYPES = {

@@ -414,6 +414,7 @@ def rollout(**settings: Any) -> dict[str, Any]:
 def test_share_of_a_step_is_a_shadow_or_a_percentage() -> None:
     found = declared(rollout(steps=[{"share": "shadow"}, {"share": "0.05%"}, {"share": "100%"}])).rollout
     assert [step.share for step in found.steps] == [0, 5, 10_000]
+    assert type(found).model_validate_json(found.model_dump_json()) == found
     assert [step.is_shadow for step in found.steps] == [True, False, False]
     assert [step.is_whole for step in found.steps] == [False, False, True]
     for share in ("5", 5, "0%", "101%", "5.123%"):

@@ -11,7 +11,7 @@ from services.retraining.mlflow_run import RegisteredCandidate
 from services.retraining.run_folder import REFERENCE, REGISTERED, RunFolder
 from services.retraining.steps import pipeline, release_steps
 from services.retraining.steps.definition import run_step
-from services.runtime.declaration import Gates
+from services.runtime.declaration import Gates, Rollout
 from services.runtime.settings import Settings
 from streams.records import Reference
 from tests.unit.retraining import runs
@@ -25,9 +25,9 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> runs.MemoryRegistry:
     return made
 
 
-def released(folder: Path, floor: float = 0.75) -> tuple[RunFolder, Settings]:
+def released(folder: Path, floor: float = 0.75, rollout: Rollout | None = None) -> tuple[RunFolder, Settings]:
     declared = declaration(holdout_days=3, minimum_labels=100).model_copy(
-        update={"gates": Gates(floor=floor)}
+        update={"gates": Gates(floor=floor), "rollout": rollout or Rollout()}
     )
     run, settings = runs.extracted(folder, declared), Settings(home=folder)
     for step in pipeline.STEPS[1:]:
@@ -78,6 +78,15 @@ def test_a_refused_candidate_is_registered_as_challenger(
 ) -> None:
     run, settings = released(tmp_path, floor=0.1)
     assert release_steps.announce(run, settings).reasons
+    assert registry.aliases == {mlflow_client.CHALLENGER: "1"}
+
+
+def test_a_candidate_that_a_rollout_will_lead_is_registered_as_challenger(
+    tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    steps = [{"share": "shadow"}, {"share": "100%"}]
+    run, settings = released(tmp_path, rollout=Rollout.model_validate({"steps": steps}))
+    assert not release_steps.announce(run, settings).reasons
     assert registry.aliases == {mlflow_client.CHALLENGER: "1"}
 
 
