@@ -83,7 +83,7 @@ def interval(
     arms = (challenger, champion, share)
     low = [at for at in mean - spread if log_evidence(*arms, float(at))[-1] >= log_limit]
     high = [at for at in mean + spread if log_evidence_below(*arms, float(at))[-1] >= log_limit]
-    return max([-1.0, *low]), min([1.0, *high])
+    return float(max([-1.0, *low])), float(min([1.0, *high]))
 
 
 def _guesses(champion: KeySums) -> Numbers:

@@ -96,7 +96,7 @@ def interval(rows: Numbers, sums: Numbers, log_limit: float, bound: float = 1.0)
     spread = bound * np.geomspace(1e-5, 2.0, DIFFERENCES)
     low = [at for at in mean - spread if log_evidence(rows, sums, at)[-1] >= log_limit]
     high = [at for at in mean + spread if log_evidence(rows, -sums, -at)[-1] >= log_limit]
-    return max([-bound, *low]), min([bound, *high])
+    return float(max([-bound, *low])), float(min([bound, *high]))
 
 
 def merged(rows: Numbers, sums: Numbers) -> tuple[Numbers, Numbers]:

@@ -57,7 +57,7 @@ def judge(
         counts: How far the step has come.
     """
     worse_needed, within_needed = log_threshold(rollout.alpha, rollout.tests), log_threshold(rollout.alpha)
-    figures = [_figures(each, worse_needed, within_needed) for each in findings]
+    figures = [figures_of(each, worse_needed, within_needed) for each in findings]
     mismatch = next((each for each in findings if each.guardrail == SHARES), None)
     if mismatch is not None and mismatch.worse >= worse_needed:
         reason = (
@@ -114,7 +114,8 @@ def _times(log_evidence: float) -> str:
     return f"{math.exp(log_evidence):,.0f}" if log_evidence < 14 else f"10^{log_evidence / math.log(10):.0f}"
 
 
-def _figures(found: GuardrailFinding, worse_needed: float, within_needed: float) -> GuardrailFigures:
+def figures_of(found: GuardrailFinding, worse_needed: float, within_needed: float) -> GuardrailFigures:
+    """Return a finding as a record holds it."""
     return GuardrailFigures(
         guardrail=found.guardrail,
         evidence=found.worse,

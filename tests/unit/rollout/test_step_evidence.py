@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from services.rollout import step_evidence
+from services.rollout import step_evidence, step_verdict
 from services.rollout.step_verdict import GuardrailFinding
 from services.runtime.declaration import ModelDeclaration
+from streams import records
 from tests.unit.rollout.rollout_model import HOUR_MS, START_MS, declaration
 
 LATER_MS = START_MS + 1000 * HOUR_MS
@@ -19,6 +20,8 @@ def paired(mean: float, blocks: int = 60) -> tuple[step_evidence.StepEvidence, M
 
 
 def by_name(findings: list[GuardrailFinding]) -> dict[str, GuardrailFinding]:
+    for each in findings:
+        records.encode(step_verdict.figures_of(each, 1.0, 1.0))  # numbers of NumPy could not be written
     return {each.guardrail: each for each in findings}
 
 
