@@ -81,9 +81,9 @@ def interval(
     mean = float(challenger.total.sum() / challenger.keys.sum() - champion.total.sum() / champion.keys.sum())
     spread = np.geomspace(1e-5, 2.0, DIFFERENCES)
     arms = (challenger, champion, share)
-    low = [at for at in mean - spread if log_evidence(*arms, float(at))[-1] >= log_limit]
-    high = [at for at in mean + spread if log_evidence_below(*arms, float(at))[-1] >= log_limit]
-    return float(max([-1.0, *low])), float(min([1.0, *high]))
+    low = [at for at in (mean - spread).tolist() if log_evidence(*arms, at)[-1] >= log_limit]
+    high = [at for at in (mean + spread).tolist() if log_evidence_below(*arms, at)[-1] >= log_limit]
+    return max([-1.0, *low]), min([1.0, *high])
 
 
 def _guesses(champion: KeySums) -> Numbers:

@@ -94,9 +94,9 @@ def interval(rows: Numbers, sums: Numbers, log_limit: float, bound: float = 1.0)
         return -bound, bound
     mean = float(sums.sum() / rows.sum())
     spread = bound * np.geomspace(1e-5, 2.0, DIFFERENCES)
-    low = [at for at in mean - spread if log_evidence(rows, sums, at)[-1] >= log_limit]
-    high = [at for at in mean + spread if log_evidence(rows, -sums, -at)[-1] >= log_limit]
-    return float(max([-bound, *low])), float(min([bound, *high]))
+    low = [at for at in (mean - spread).tolist() if log_evidence(rows, sums, at)[-1] >= log_limit]
+    high = [at for at in (mean + spread).tolist() if log_evidence(rows, -sums, -at)[-1] >= log_limit]
+    return max([-bound, *low]), min([bound, *high])
 
 
 def merged(rows: Numbers, sums: Numbers) -> tuple[Numbers, Numbers]:

@@ -24,7 +24,13 @@ from services.runtime.settings import Settings
 def run() -> None:
     """Run until SIGINT or SIGTERM."""
     settings = Settings()
-    quarantine = Quarantine("rollout")
+    quarantine, undecided = Quarantine("rollout"), Quarantine("rollout")
     folder = declaration_file.DeclarationFolder(settings.models)
-    opened = functools.partial(session.opened, settings, folder, quarantine)
-    blocking_process.run("rollout", settings, settings.rollout_port, opened, detail=quarantine.detail)
+    opened = functools.partial(session.opened, settings, folder, quarantine, undecided)
+    blocking_process.run(
+        "rollout",
+        settings,
+        settings.rollout_port,
+        opened,
+        detail=lambda: {**quarantine.detail(), **undecided.detail()},
+    )

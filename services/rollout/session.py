@@ -192,9 +192,21 @@ def _continued(
 
 @contextlib.contextmanager
 def opened(
-    settings: Settings, folder: DeclarationFolder, quarantine: Quarantine, stopping: threading.Event
+    settings: Settings,
+    folder: DeclarationFolder,
+    quarantine: Quarantine,
+    undecided: Quarantine,
+    stopping: threading.Event,
 ) -> Iterator["RolloutSession"]:
-    """Connect, restore what is known of each rollout, and disconnect when the block ends."""
+    """Connect, restore what is known of each rollout, and disconnect when the block ends.
+
+    Args:
+        settings: Of the installation.
+        folder: The declared models.
+        quarantine: The records and models that are isolated while they are read.
+        undecided: The models whose decisions fail, although they may be read.
+        stopping: Set when the process has to stop.
+    """
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, {})
         consumers = {}
@@ -241,7 +253,7 @@ def opened(
         select = functools.partial(_in_rollout, log)
         models = GuardedModels(folder, quarantine, opener, reader, ownership, select)
         stack.callback(models.close)
-        yield RolloutSession(folder, quarantine, outbox, log, (arms, entries), decisions, models, ownership)
+        yield RolloutSession(folder, undecided, outbox, log, (arms, entries), decisions, models, ownership)
 
 
 def _in_rollout(log: RolloutLog, declared: Mapping[str, ModelDeclaration]) -> Mapping[str, ModelDeclaration]:
@@ -255,7 +267,7 @@ class RolloutSession:
     def __init__(
         self,
         folder: DeclarationFolder,
-        quarantine: Quarantine,
+        undecided: Quarantine,
         outbox: Outbox,
         log: RolloutLog,
         control: Sequence[ModelsTopic | Ledger],
@@ -265,7 +277,7 @@ class RolloutSession:
     ) -> None:
         """Take connected clients and the models; ``control`` are the topics on which decisions depend."""
         self._folder = folder
-        self._quarantine = quarantine
+        self._undecided = undecided
         self._outbox = outbox
         self._log = log
         self._control = control
@@ -316,9 +328,11 @@ class RolloutSession:
     def _pursue(self, name: str, model: RolloutModel | None) -> None:
         """Do what follows for a model; an error that is no outage concerns this model alone."""
         now_seconds = time.monotonic()
-        if not self._quarantine.is_due(name, now_seconds):
+        if not self._undecided.is_due(name, now_seconds):
             return
         verdict = None if model is None else self._models.attempt(name, model.verdict)
         now_ms = None if model is None else model.now_ms
         declared = self._folder.valid.get(name)
-        self._quarantine.open(name, now_seconds, self._decisions.pursue, name, declared, verdict, now_ms)
+        decide = functools.partial(self._decisions.pursue, name, declared, verdict, now_ms)
+        if self._undecided.open(name, now_seconds, lambda: decide() is None):
+            self._undecided.works(name, now_seconds)

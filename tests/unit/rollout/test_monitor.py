@@ -8,6 +8,7 @@ from services.monitoring.input_topics import InputTopics
 from services.rollout import monitor
 from services.rollout.monitor import MonitorState, RolloutMonitor
 from services.runtime.declaration import ModelDeclaration
+from streams import records
 from streams.records import Label, Prediction
 from tests.unit.rollout.rollout_model import (
     HOUR_MS,
@@ -71,6 +72,7 @@ def test_worse_shadow_is_rolled_back() -> None:
     assert verdict is not None
     assert verdict.kind == "worse"
     assert verdict.reason.startswith("loss is worse than the champion's by ")
+    assert records.encode(verdict.figures[0]).startswith(b'{"guardrail":"loss"')
 
 
 def test_restart_from_a_snapshot_gives_the_same_evidence() -> None:
@@ -111,6 +113,7 @@ def test_errors_are_found_without_any_label() -> None:
     assert verdict is not None
     assert verdict.kind == "worse"
     assert verdict.reason.startswith("errors is worse")
+    assert all(records.encode(each) for each in verdict.figures)
 
 
 def test_there_is_no_verdict_before_the_first_request() -> None:
