@@ -67,7 +67,7 @@ def test_process_that_is_killed_after_each_write_ends_a_rollout_once(
 ) -> None:
     world.request()
     command = (sys.executable, "-c", KILLED_AFTER_EACH_WRITE, "rollout")
-    kills, deadline = 0, time.monotonic() + 2 * LIVENESS_SECONDS
+    kills, deadline = 0, time.monotonic() + 4 * LIVENESS_SECONDS
     with Process("rollout", world.settings, log=tmp_path / "killed.log", command=command) as process:
         while not (world.ended and has_settled(world, version)):
             assert time.monotonic() < deadline, [str(record) for record in world.history]
