@@ -13,7 +13,7 @@ from services.monitoring import call_times
 from services.rollout.paired_blocks import PairBets
 
 UNIT_MS = 10_000
-"""Length of a unit. Bursts on a machine are shorter, or hit both versions."""
+"""Minimum length of a unit. Bursts on a machine are shorter, or hit both versions."""
 LATE_MS = 60_000
 """Wall time after which a unit is complete: partitions are read one after another."""
 CALLS_MIN = 50
@@ -27,6 +27,8 @@ class CallPairs(msgspec.Struct):
     """Calls above this quantile of the champion's are slow."""
     open: dict[int, list[int]] = {}
     """By number of the unit: calls and slow calls of the new version, the same of the champion."""
+    carried: list[int] = msgspec.field(default_factory=lambda: [0, 0, 0, 0])
+    """The same of complete units in which one of the versions had no call: the next ones are added."""
     latest_ms: int = 0
     last: dict[str, list[int]] = {}
     """The last call by partition and version: wall time and duration."""
@@ -69,8 +71,11 @@ class CallPairs(msgspec.Struct):
             number for number in sorted(self.open) if (number + 1) * UNIT_MS + LATE_MS <= self.latest_ms
         ]
         for number in complete:
-            own, own_slow, other, other_slow = self.open.pop(number)
+            unit = self.open.pop(number)
+            self.carried = [before + now for before, now in zip(self.carried, unit, strict=True)]
+            own, own_slow, other, other_slow = self.carried
             if own and other:
+                self.carried = [0, 0, 0, 0]
                 difference = own_slow / own - other_slow / other
                 self.worse.add(difference)
                 self.within.add(margin - difference)

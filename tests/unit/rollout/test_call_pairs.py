@@ -53,12 +53,17 @@ def test_rows_of_one_call_count_once() -> None:
     assert pairs.open == {100: [1, 1, 0, 0]}
 
 
-def test_unit_with_calls_of_one_version_tells_nothing() -> None:
+def test_unit_with_calls_of_one_version_is_carried_to_the_next_one() -> None:
     pairs = learned()
     pairs.add("0/challenger", 100 * UNIT_MS, 9000, is_own=True)
+    pairs.add("0/champion", 105 * UNIT_MS, 100, is_own=False)
     pairs.add("0/champion", 101 * UNIT_MS + LATE_MS, 100, is_own=False)
     pairs.close(0.1)
-    assert pairs.units == 0
+    assert (pairs.units, pairs.carried) == (0, [1, 1, 0, 0])
+    pairs.add("0/champion", 106 * UNIT_MS + LATE_MS, 100, is_own=False)
+    pairs.close(0.1)
+    assert (pairs.units, pairs.carried) == (1, [0, 0, 0, 0])
+    assert pairs.difference == 1.0
 
 
 def test_call_that_comes_very_late_is_left_out() -> None:
