@@ -10,6 +10,7 @@ import pytest
 from services.model_registry import ledger_drafts
 from services.model_registry.traffic_split import CHAMPION
 from services.rollout import rollout_arms
+from streams.records import ModelChanged
 from tests.processes import Process
 from tests.rollout_world import NEW, OLD, Behaviour, RolloutWorld
 from tests.waiting import LIVENESS_SECONDS, until
@@ -57,6 +58,10 @@ def has_settled(world: RolloutWorld, version: int) -> bool:
     )
 
 
+def unrecorded(world: RolloutWorld) -> list[ModelChanged]:
+    return ledger_drafts.unrecorded(world.entries, {world.name: world.latest})
+
+
 @pytest.mark.parametrize(
     ("behaviour", "outcome", "version"),
     [(Behaviour(), "promoted", NEW), (Behaviour(fails=0.5), "rolled_back", OLD)],
@@ -84,10 +89,11 @@ def test_process_that_is_killed_after_each_write_ends_a_rollout_once(
     with Process("rollout", world.settings, log=tmp_path / "calm.log") as process:
         process.wait_ready()
         until(lambda: world.aliases.get(CHAMPION) == version, "the alias", check=process.check)
+        until(lambda: not unrecorded(world), "the entry of the last change", check=process.check)
     (ended,) = world.ended
     assert ended.outcome == outcome
     assert has_settled(world, version)
-    assert ledger_drafts.unrecorded(world.entries, {world.name: world.latest}) == []
+    assert not unrecorded(world)
     decisions = [entry for entry in world.entries if entry.kind != "arms_changed"]
     kinds = [entry.entry_id.partition("/")[2] for entry in decisions]
     assert len(kinds) == len(set(kinds))
