@@ -200,12 +200,7 @@ def opened(
 ) -> Iterator["RolloutSession"]:
     """Connect, restore what is known of each rollout, and disconnect when the block ends.
 
-    Args:
-        settings: Of the installation.
-        folder: The declared models.
-        quarantine: The records and models that are isolated while they are read.
-        undecided: The models whose decisions fail, although they may be read.
-        stopping: Set when the process has to stop.
+    ``quarantine`` isolates records and models that cannot be read, ``undecided`` models whose decisions fail.
     """
     with contextlib.ExitStack() as stack:
         ensure_topics(settings, {})
