@@ -141,7 +141,7 @@ def test_commands_request_show_and_roll_back(
     with running(world) as process:
         rollout_command.rollout(world.name, NEW, by="ada", reason="it is better")
         traffic_until(world, lambda: len(shares(world)) > 1, process)
-        rollout_command.rollback(world.name, by="ada", since="2023-11-14T22:13:21Z")
+        rollout_command.rollback(world.name, by="ada")
         assert shown(world) == f"champion {OLD} 10000"
         until(lambda: bool(world.ended), "the rollout ends", check=process.check)
     capsys.readouterr()
