@@ -124,8 +124,7 @@ class RetrainingRun:
         for name in (*REPEATED, *REPORTS):
             if run.has(name):
                 self._client.log_artifact(self.run_id, str(run.path / name), FILES)
-        code = run.path / CODE
-        for path in sorted(code.iterdir()) if code.is_dir() else ():
+        for path in run.code_files():
             self._client.log_artifact(self.run_id, str(path), f"{FILES}/{CODE}")
 
     def log(self, run: RunFolder) -> None:

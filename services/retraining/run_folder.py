@@ -153,6 +153,11 @@ class RunFolder:
             if _content(kept / name) != (content := (folder / name).read_bytes()):
                 self.write_bytes(f"{CODE}/{name}", content)
 
+    def code_files(self) -> list[Path]:
+        """Return the kept files of the model's folder, sorted; folders, such as bytecode, are not among them."""
+        code = self.path / CODE
+        return sorted(path for path in code.iterdir() if path.is_file()) if code.is_dir() else []
+
     def remove_all(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
