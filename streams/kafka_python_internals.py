@@ -31,3 +31,9 @@ def hangs(consumer: Any) -> bool:
     """Return whether a member leaves its group because its last poll was too long ago."""
     heartbeat = consumer._coordinator.heartbeat
     return math.isfinite(heartbeat.last_poll) and heartbeat.poll_timeout_expired()
+
+
+def member(consumer: Any) -> str:
+    """Return the group's name for a member; empty before the group knows it and after it was forgotten."""
+    name: str = consumer._coordinator._generation.member_id
+    return name

@@ -154,7 +154,7 @@ class RunFolder:
                 self.write_bytes(f"{CODE}/{name}", content)
 
     def code_files(self) -> list[Path]:
-        """Return the kept files of the model's folder, sorted; folders, such as bytecode, are not among them."""
+        """Return the kept files of the model's folder, sorted, without folders such as bytecode."""
         code = self.path / CODE
         return sorted(path for path in code.iterdir() if path.is_file()) if code.is_dir() else []
 

@@ -70,6 +70,15 @@ def test_a_member_can_ask_for_another_assignment() -> None:
     assert "rejoin_needed" in inspect.getsource(coordinator.BaseCoordinator.need_rejoin)
 
 
+def test_a_member_that_is_not_known_when_it_joins_gets_another_name() -> None:
+    """kafka-python tells nobody that its partitions were lost: `kafka_python_internals.member` shows it."""
+    source = inspect.getsource(coordinator.BaseCoordinator._process_join_group_response)
+    unknown = source[source.index("UnknownMemberIdError") :]
+    assert "self.reset_generation()" in unknown
+    assert "_invoke_rebalance_listener" not in source
+    assert coordinator.Generation(1, "name", "range").member_id == "name"
+
+
 def test_an_agreement_that_is_reached_between_two_polls_is_discarded() -> None:
     """So a member polls for longer than the group needs to agree: `model_ownership.POLL_MS`."""
     source = inspect.getsource(coordinator.BaseCoordinator.join_group_async)

@@ -30,7 +30,10 @@ class Member:
         self.committed: list[TopicPartition] = []
         self._ends = threading.Event()
         self.heartbeat = Heartbeat()
-        self._coordinator = types.SimpleNamespace(request_rejoin=self._rejoin, heartbeat=self.heartbeat)
+        self.generation = types.SimpleNamespace(member_id="w1")
+        self._coordinator = types.SimpleNamespace(
+            request_rejoin=self._rejoin, heartbeat=self.heartbeat, _generation=self.generation
+        )
 
     def _rejoin(self) -> None:
         self.rejoins += 1
@@ -119,6 +122,23 @@ def test_a_lost_membership_ends_the_session(ownership: ModelOwnership, member: M
     assert not ownership.owns(MODEL)
     with pytest.raises(OwnershipLostError, match="other workers have taken over its models"):
         ownership.renew()
+
+
+@pytest.mark.parametrize("name", ["", "w2"])
+def test_a_worker_that_the_group_has_forgotten_ends_the_session(
+    ownership: ModelOwnership, member: Member, name: str
+) -> None:
+    """Also if it got the same partitions again before it looked: others have run its models in between."""
+    member.assign(PARTITION)
+    ownership.release()
+    member.generation.member_id = name
+    member.revoke(PARTITION)
+    member.assign(PARTITION)
+    for ask in (ownership.renew, lambda: ownership.require(PARTITION)):
+        with pytest.raises(OwnershipLostError, match="other workers have taken over its models"):
+            ask()
+    assert not member.committed
+    assert not ownership.owns(MODEL)
 
 
 def test_an_error_of_the_group_ends_the_session(ownership: ModelOwnership, member: Member) -> None:
