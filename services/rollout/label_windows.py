@@ -13,6 +13,8 @@ from streams.records import Label
 WAITING_MAX = 100_000
 """Maximum requests that wait for their labels. At the limit no further ones are compared until label windows
 close: which requests are left out does not depend on their arm."""
+EARLY_MAX = 100_000
+"""Maximum labels that are kept for requests that have not been read; beyond that the oldest are dropped."""
 
 
 class VersionOutput(msgspec.Struct, array_like=True, gc=False):
@@ -38,12 +40,26 @@ class WaitingRequest(msgspec.Struct, array_like=True, gc=False):
     label: float | None = None
 
 
+class EarlyLabel(msgspec.Struct, array_like=True, gc=False):
+    """The latest label of a request that has not been read: topics are read side by side."""
+
+    time_ms: int
+    """Event time."""
+    value: float
+
+
 class LabelWindows:
     """The waiting requests of a step, in the order in which their windows close."""
 
-    def __init__(self, declaration: ModelDeclaration, waiting: dict[str, WaitingRequest]) -> None:
-        """Continue with requests by id."""
+    def __init__(
+        self,
+        declaration: ModelDeclaration,
+        waiting: dict[str, WaitingRequest],
+        early: dict[str, EarlyLabel],
+    ) -> None:
+        """Continue with requests and early labels by id."""
         self.waiting = waiting
+        self.early = early
         self._declaration = declaration
         guardrails = declaration.rollout.guardrails
         self._is_needed = guardrails.loss is not None or guardrails.cost is not None
@@ -64,13 +80,34 @@ class LabelWindows:
             return
         if not all(self._is_measured(each) for each in (output, other) if each is not None):
             return
-        self.waiting[name] = WaitingRequest(time_ms, time_ms + self._label_ms, is_own, output, other)
+        request = WaitingRequest(time_ms, time_ms + self._label_ms, is_own, output, other)
+        early = self.early.pop(name, None)
+        if early is not None and early.time_ms <= request.closes_ms:
+            request.label = early.value
+        self.waiting[name] = request
 
     def take_label(self, label: Label) -> None:
         """Take a label that is dated within the window of its request; a later one replaces it."""
         found = self.waiting.get(label.prediction_id)
-        if found is not None and label.event_time_ms <= found.closes_ms:
+        if found is None:
+            self._keep_early(label)
+        elif label.event_time_ms <= found.closes_ms:
             found.label = label.value
+
+    def drop_early(self, until_ms: int) -> None:
+        """Drop the early labels before an event time up to which all requests have been read."""
+        while self.early:
+            name = next(iter(self.early))
+            if self.early[name].time_ms >= until_ms:
+                return
+            del self.early[name]
+
+    def _keep_early(self, label: Label) -> None:
+        if not self._is_needed:
+            return
+        self.early[label.prediction_id] = EarlyLabel(label.event_time_ms, label.value)
+        if len(self.early) > EARLY_MAX:
+            del self.early[next(iter(self.early))]
 
     def close_until(self, now_ms: int, evidence: StepEvidence) -> None:
         """Add the requests whose window has closed at an event time.

@@ -4,11 +4,13 @@ Predictions are taken as they come: errors, latency and the arms' shares do not 
 compared by loss and cost when its label window has closed, with the latest label that is dated within it.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.rollout import step_evidence, step_verdict
-from services.rollout.label_windows import LabelWindows, WaitingRequest
+from services.rollout.label_windows import EARLY_MAX, EarlyLabel, LabelWindows, WaitingRequest
 from services.rollout.positions import Positions
 from services.rollout.rollout_state import RolloutProgress
 from services.rollout.step_evidence import StepEvidence
@@ -36,6 +38,7 @@ class MonitorState(msgspec.Struct):
     labels: list[Resume] = []
     evidence: StepEvidence = msgspec.field(default_factory=StepEvidence)
     waiting: dict[str, WaitingRequest] = {}
+    early: dict[str, EarlyLabel] = {}
     keys: list[int] = []
     """Hashes of the keys that have counted in this step."""
     last_offsets: dict[int, int] = {}
@@ -76,7 +79,7 @@ class RolloutMonitor:
         self.inputs = Positions(by_partition(state.predictions, state.labels))
         self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self._kept = state
-        self._windows = LabelWindows(declaration, state.waiting)
+        self._windows = LabelWindows(declaration, state.waiting, state.early)
         self._requests: StepRequests | None = None
         self._message_keys: dict[tuple[int, int], bytes | None] = {}
         self._in_work: Item | None = None
@@ -128,7 +131,8 @@ class RolloutMonitor:
             evidence = step_evidence.of_step(
                 self._declaration, progress.rollout_id, progress.step, progress.at_ms, weights
             )
-            self._windows, keys = LabelWindows(self._declaration, {}), set()
+            self._windows = LabelWindows(self._declaration, {}, self._windows.early)
+            keys = set()
         self._number = progress.step
         self._requests = StepRequests(self._declaration, progress, weights, evidence, self._windows, keys)
 
@@ -145,9 +149,18 @@ class RolloutMonitor:
         if self._requests is not None:
             self._windows.close_until(self.inputs.labels_ms, self._requests.evidence)
             self._requests.close_units()
+        self._windows.drop_early(self.inputs.requests_ms)
         self._message_keys.clear()
         letters, self.inputs.letters = self.inputs.letters, []
         return letters
+
+    def ahead(self, records_max: int) -> set[PartitionKey]:
+        """Return the partitions to pause: their labels are of requests that have not been read."""
+        return self.inputs.labels_ahead() if len(self._windows.early) > min(records_max, EARLY_MAX) else set()
+
+    def resume(self) -> Mapping[PartitionKey, Resume]:
+        """Return where to continue in each partition."""
+        return self.inputs.resume()
 
     def suspects(self) -> list[Item]:
         """Return the record in process at an error."""
@@ -172,6 +185,7 @@ class RolloutMonitor:
             labels=labels,
             evidence=requests.evidence if requests else self._kept.evidence,
             waiting=self._windows.waiting,
+            early=self._windows.early,
             keys=sorted(requests.keys) if requests else self._kept.keys,
             last_offsets=self._repeats.last_offsets,
             last_offsets_by_source=self._repeats.by_source,

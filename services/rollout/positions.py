@@ -2,6 +2,7 @@
 
 Requests of different partitions are compared independently of each other, so they are taken as they come: a
 partition without traffic holds up no rollback. A label window is closed when the labels have passed its end.
+Only labels that are dated after the latest request wait for it.
 """
 
 from collections.abc import Mapping
@@ -42,9 +43,10 @@ class Positions:
         if self.pass_record(source, offset, BEFORE_ALL_MS) and letter is not None:
             self.letters.append(letter)
 
-    def ahead(self, records_max: int) -> set[PartitionKey]:  # noqa: ARG002  # of `WaitingInputs`
-        """Return no partition: none waits for another one."""
-        return set()
+    def labels_ahead(self) -> set[PartitionKey]:
+        """Return the partitions with labels that are dated after the latest request."""
+        latest_ms = self.latest_ms
+        return {key for key, at in self._resume.items() if key.kind == LABEL and at.bound_ms > latest_ms}
 
     def resume(self) -> dict[PartitionKey, Resume]:
         """Return where to continue after a restart."""
@@ -60,5 +62,13 @@ class Positions:
     @property
     def labels_ms(self) -> int:
         """The event time that all partitions with labels have reached; `BEFORE_ALL_MS` before the first."""
-        found = [at.bound_ms for key, at in self._resume.items() if key.kind == LABEL]
+        return self._slowest_ms(LABEL)
+
+    @property
+    def requests_ms(self) -> int:
+        """The event time that all partitions with requests have reached; `BEFORE_ALL_MS` before the first."""
+        return self._slowest_ms(PREDICTION)
+
+    def _slowest_ms(self, kind: int) -> int:
+        found = [at.bound_ms for key, at in self._resume.items() if key.kind == kind]
         return min((each for each in found if each != BEFORE_ALL_MS), default=BEFORE_ALL_MS)

@@ -87,7 +87,7 @@ class RolloutModel:
         self.monitor = monitor
         handler = KeyedDecoder(monitor, decoder)
         self.source = prediction_source.direct_source(
-            topics.predictions(declaration.name), declaration.label.topic, monitor.inputs, handler
+            topics.predictions(declaration.name), declaration.label.topic, monitor, handler
         )
         self.pace = SnapshotPace()
         self._opened_seconds = time.monotonic()

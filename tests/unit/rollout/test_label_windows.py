@@ -9,7 +9,7 @@ from tests.unit.rollout.rollout_model import HOUR_MS, START_MS, declaration, lab
 
 @pytest.fixture
 def windows() -> LabelWindows:
-    return LabelWindows(declaration(), {})
+    return LabelWindows(declaration(), {}, {})
 
 
 def evidence(mode: str) -> StepEvidence:
@@ -69,9 +69,33 @@ def test_number_of_waiting_requests_is_bounded(
 
 
 def test_nothing_waits_without_a_guardrail_that_needs_labels() -> None:
-    windows = LabelWindows(declaration(guardrails={}), {})
+    windows = LabelWindows(declaration(guardrails={}), {}, {})
     windows.wait("p1", START_MS, VersionOutput(0.9))
     assert windows.waiting == {}
+
+
+def test_label_that_is_read_before_its_request_counts(windows: LabelWindows) -> None:
+    windows.take_label(label(1, START_MS + 10, 0.0))
+    windows.take_label(label(1, START_MS + 20, 1.0))
+    windows.take_label(label(2, START_MS + HOUR_MS + 1, 1.0))
+    for name in ("p1", "p2"):
+        windows.wait(name, START_MS, VersionOutput(0.9))
+    assert (windows.waiting["p1"].label, windows.waiting["p2"].label) == (1.0, None)
+    assert windows.early == {}
+
+
+def test_early_labels_are_dropped_when_all_requests_up_to_them_were_read(windows: LabelWindows) -> None:
+    for number in range(3):
+        windows.take_label(label(number, START_MS + number, 1.0))
+    windows.drop_early(START_MS + 2)
+    assert list(windows.early) == ["p2"]
+
+
+def test_number_of_early_labels_is_bounded(windows: LabelWindows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_windows, "EARLY_MAX", 2)
+    for number in range(3):
+        windows.take_label(label(number, START_MS, 1.0))
+    assert list(windows.early) == ["p1", "p2"]
 
 
 def test_waiting_requests_survive_a_snapshot(windows: LabelWindows) -> None:

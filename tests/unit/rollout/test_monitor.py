@@ -9,6 +9,7 @@ from services.rollout import monitor
 from services.rollout.monitor import MonitorState, RolloutMonitor
 from services.runtime.declaration import ModelDeclaration
 from streams import records
+from streams.inputs import LABEL, PartitionKey
 from streams.records import Label, Prediction
 from tests.unit.rollout.rollout_model import (
     HOUR_MS,
@@ -87,6 +88,30 @@ def test_restart_from_a_snapshot_gives_the_same_evidence() -> None:
         play(second, stream[max(cut - 40, 0) :])  # some records come again
         assert second.state().evidence.blocks == whole.state().evidence.blocks
         assert second.verdict() == whole.verdict()
+
+
+def test_topic_that_is_read_first_changes_no_evidence() -> None:
+    """A process that was away for long reads either topic faster than the other."""
+    stream = shadow_stream(0.3, hours=20)
+    whole = begun(declaration(), fresh())
+    play(whole, stream)
+    labels = [each for each in stream if isinstance(each[1], Label)]
+    requests = [each for each in stream if isinstance(each[1], Prediction)]
+    for pieces in ((labels, requests), (labels[:500], requests, labels[500:])):
+        found = begun(declaration(), fresh())
+        for piece in pieces:
+            play(found, piece)
+        assert found.state().evidence.blocks == whole.state().evidence.blocks
+        assert found.state().early == {}
+
+
+def test_labels_of_requests_that_were_not_read_pause_their_partition() -> None:
+    found = begun(declaration(), fresh())
+    play(found, [(number, label(number, START_MS + number, 1.0)) for number in range(6)])
+    assert found.ahead(5) == {PartitionKey(LABEL, 0)}
+    assert found.ahead(6) == set()
+    found.add_prediction(0, 0, shadowed(0, START_MS + 6, 0.2, 0.3))
+    assert found.ahead(5) == set()
 
 
 def test_next_step_starts_without_evidence() -> None:

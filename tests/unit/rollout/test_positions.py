@@ -45,4 +45,21 @@ def test_rejected_record_is_kept_once_and_moves_no_time() -> None:
     found.reject(PREDICTIONS[0], 0, None)
     assert found.letters == []
     assert found.latest_ms == BEFORE_ALL_MS
-    assert found.ahead(10) == set()
+
+
+def test_labels_after_the_latest_request_are_ahead() -> None:
+    found = positions()
+    found.pass_record(LABELS[0], 0, 900)
+    found.pass_record(LABELS[1], 0, 400)
+    assert found.labels_ahead() == set(LABELS)
+    found.pass_record(PREDICTIONS[0], 0, 500)
+    assert found.labels_ahead() == {LABELS[0]}
+
+
+def test_requests_are_read_up_to_the_slowest_partition_that_has_any() -> None:
+    found = positions()
+    assert found.requests_ms == BEFORE_ALL_MS
+    found.pass_record(PREDICTIONS[0], 0, 900)
+    assert found.requests_ms == 900
+    found.pass_record(PREDICTIONS[1], 0, 600)
+    assert found.requests_ms == 600

@@ -23,7 +23,7 @@ def requests(step: int = 0, key: str | None = None, **rollout: Any) -> StepReque
     declared = declaration(key, **rollout)
     share = 0 if step == 0 else WEIGHTS[step][0]
     evidence = step_evidence.of_step(declared, "r1", step, START_MS, WEIGHTS[step])
-    windows = LabelWindows(declared, {})
+    windows = LabelWindows(declared, {}, {})
     return StepRequests(declared, progress(step, share), WEIGHTS[step], evidence, windows, set())
 
 
@@ -111,7 +111,7 @@ def test_whole_share_is_compared_with_the_shadow_of_the_version_before() -> None
     declared = declaration(steps=steps)
     evidence = step_evidence.of_step(declared, "r1", 1, START_MS, (10_000, 0))
     found = StepRequests(
-        declared, progress(1, 10_000), (10_000, 0), evidence, LabelWindows(declared, {}), set()
+        declared, progress(1, 10_000), (10_000, 0), evidence, LabelWindows(declared, {}, {}), set()
     )
     given = own(1, score=0.7, arm_weight=10_000)
     found.take(
