@@ -27,6 +27,8 @@ from streams.records import Arm, LedgerEntry, ModelChanged, RolloutEnded, Rollou
 HOUR_MS = 3_600_000
 START_MS = 1_700_000_000_000
 PARTITIONS = 2
+SESSION_SECONDS = 2
+"""A killed process is soon replaced."""
 OLD, NEW = 1, 2
 REQUESTS_AN_HOUR = 240
 MODEL_YAML = """
@@ -96,7 +98,7 @@ class RolloutWorld:
             models=folder / "models",
             home=folder / "home",
             partitions=PARTITIONS,
-            session_timeout_seconds=6,
+            session_timeout_seconds=SESSION_SECONDS,
             rollout_port=ports.free_port(),
         )
         self.behaviour = Behaviour()

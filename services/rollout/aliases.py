@@ -23,7 +23,7 @@ def wanted(arms: Sequence[Arm], known: Mapping[str, int]) -> dict[str, int]:
     found = {}
     if champion and known.get(CHAMPION) != champion:
         found[CHAMPION] = champion
-        if CHAMPION in known:
+        if CHAMPION in known and known.get(PREVIOUS) != known[CHAMPION]:
             found[PREVIOUS] = known[CHAMPION]
     own = [
         arm
@@ -50,7 +50,7 @@ def read(client: Any, model: str) -> dict[str, int] | None:
 def reconcile(client: Any, model: str, arms: Sequence[Arm]) -> dict[str, int]:
     """Let the aliases of a model name the versions of its arms; return those that were moved.
 
-    ``previous`` is moved first: after a crash in between it is the champion of before, and is moved again.
+    ``previous`` is moved first: after a crash in between it names the champion of before already.
 
     Raises an outage if the registry is away; a version that it does not have keeps its alias.
     """

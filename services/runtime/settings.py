@@ -195,9 +195,10 @@ class Settings(BaseSettings):
     )
     session_timeout_seconds: float = Field(
         10.0,
-        ge=6,
+        ge=1,
         le=300,
-        description="Time without a heartbeat after which a member's partitions are assigned to others",
+        description="Time without a heartbeat after which a member's partitions are assigned to others; brokers "
+        "refuse less than their group.min.session.timeout.ms, 6 s by default",
     )
     skew_share: float = Field(
         0.01,

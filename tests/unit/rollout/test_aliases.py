@@ -11,6 +11,10 @@ def test_new_champion_leaves_the_one_before_as_previous() -> None:
     assert aliases.wanted(CHAMPION, {}) == {"champion": OLD}
 
 
+def test_alias_that_was_moved_before_a_crash_is_not_moved_again() -> None:
+    assert aliases.wanted(CHAMPION, {"champion": 7, "previous": 7}) == {"champion": OLD}
+
+
 def test_challenger_is_the_version_of_the_rollout() -> None:
     for share in (0, 500):
         arms = rollout_arms.of_step(CHAMPION, NEW, OLD, share, at_ms=1)

@@ -135,7 +135,7 @@ def test_lists_ignore_spaces_and_empty_parts() -> None:
     ("name", "value"),
     [
         ("partitions", 0),
-        ("session_timeout_seconds", 5.9),
+        ("session_timeout_seconds", 0.9),
         ("session_timeout_seconds", 300.1),
         ("skew_share", 0),
         ("skew_share", 1.01),
