@@ -3,7 +3,7 @@
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams.records import RetrainingFinished, RetrainingRecord, RetrainingRequested
 
-BY_PEOPLE = ("bootstrap", "manual")
+BY_PEOPLE = ("bootstrap", "manual", "http")
 """Triggers that need not wait for the cooldown."""
 
 
@@ -30,11 +30,21 @@ class RetrainingHistory:
         """Tell whether there was such a request."""
         return request_id in self._requested
 
-    def is_open(self, model: str) -> bool:
-        """Tell whether a request of a model has no result yet."""
-        return any(
-            each == model and request_id not in self._finished for request_id, each in self._requested.items()
-        )
+    def model_of(self, request_id: str) -> str | None:
+        """Return the model of a request; None if there was no such request."""
+        return self._requested.get(request_id)
+
+    def result_of(self, request_id: str) -> RetrainingFinished | None:
+        """Return the result of a request; None if it has none."""
+        return self._finished.get(request_id)
+
+    def open_requests(self, model: str) -> list[str]:
+        """Return the requests of a model that have no result yet, in the order of their topic."""
+        return [
+            request_id
+            for request_id, each in self._requested.items()
+            if each == model and request_id not in self._finished
+        ]
 
     def last_trained_ms(self, model: str) -> int | None:
         """Return the time of the latest request that led to a candidate; None if none did."""

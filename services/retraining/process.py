@@ -5,7 +5,8 @@ import os
 
 import structlog
 
-from services.retraining import session, trainings
+from services.retraining import request_api, session, trainings
+from services.retraining.request_api import RequestInbox
 from services.retraining.request_queue import RequestQueue
 from services.runtime import blocking_process
 from services.runtime.declaration_file import DeclarationFolder
@@ -21,16 +22,18 @@ def run() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     settings = Settings()
     folder, quarantine = DeclarationFolder(settings.models), Quarantine("retraining")
-    requests = RequestQueue()
+    requests, inbox = RequestQueue(), RequestInbox()
     trainings.training_server()
     try:
         blocking_process.run(
             "retraining",
             settings,
             settings.retraining_port,
-            functools.partial(session.opened, settings, folder, quarantine, requests),
+            functools.partial(session.opened, settings, folder, quarantine, requests, inbox),
             interrupt=True,
             detail=lambda: {**quarantine.detail(), **requests.detail()},
+            routes=request_api.routes(settings, inbox),
+            tokens=settings.retraining_tokens,
         )
     except KeyboardInterrupt:
         log.info("retraining.stopped")

@@ -44,7 +44,7 @@ class TopicPublisher:
         )
 
     def publish_request(self, request: records.RetrainingRequested) -> None:
-        """Write a request that model.yaml declares; this process reads it as all others."""
+        """Write a request of model.yaml or of an HTTP call; this process reads it as all others."""
         enabled = self._settings.cloud_events != "none"
         headers = Envelope("retraining", request.model, enabled=enabled).headers(request)
         self._producer.send(topics.RETRAINING.name, request.model.encode(), records.encode(request), headers)

@@ -57,7 +57,9 @@ class ScheduledRequests:
             requested_at_ms=now_ms,
             reason=reason,
         )
-        is_held = self._history.is_requested(request.request_id) or self._history.is_open(declared.name)
+        is_held = self._history.is_requested(request.request_id) or bool(
+            self._history.open_requests(declared.name)
+        )
         return None if is_held or self._history.cooldown_refusal(request, declared) else request
 
     def _cause(self, declared: ModelDeclaration, now_ms: int) -> tuple[Trigger, str] | None:

@@ -22,7 +22,9 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from services.feature_store.plan_watch import PlanWatch
 from services.retraining.attempts import OpenAttempts, of_text
+from services.retraining.http_requests import RetrainingAnswer, RetrainingCall, decided
 from services.retraining.publisher import TopicPublisher
+from services.retraining.request_api import RequestInbox
 from services.retraining.request_queue import RequestQueue
 from services.retraining.retrainer import Retrainer
 from services.retraining.scheduled_requests import ScheduledRequests, count_labels
@@ -52,6 +54,7 @@ def opened(
     folder: DeclarationFolder,
     quarantine: Quarantine,
     requests: RequestQueue,
+    inbox: RequestInbox,
     _stopping: threading.Event,
 ) -> Iterator["RetrainingSession"]:
     """Connect, read what has happened so far; at the end of the block end trainings and disconnect."""
@@ -65,6 +68,7 @@ def opened(
         consumer.assign([REQUESTS])
         session = RetrainingSession(settings, folder, consumer, producer, requests)
         stack.callback(session.stop)
+        session.calls = inbox
         session.watch(lambda: bool(folder.refresh()) | plan.refresh(), quarantine)
         session.recall()
         log.info("retraining.waiting")
@@ -99,6 +103,8 @@ class RetrainingSession:
         self._committed: tuple[int, str] | None = None
         self._have_changed: Callable[[], bool] = bool
         self._quarantine: Quarantine | None = None
+        self.calls = RequestInbox()
+        """The calls over HTTP; another thread fills it."""
 
     def watch(self, have_changed: Callable[[], bool], quarantine: Quarantine) -> None:
         """Take what tells whether declarations or features have changed, and what shows invalid ones."""
@@ -133,10 +139,19 @@ class RetrainingSession:
                     self._retrainer.history.add(request)
                     self._trainings.add(record.offset, request)
                 self._read_to = record.offset + 1
+        self.calls.answer(self._answer)
         for scheduled in self._scheduled.due(time.monotonic(), times.now_ms()):
             self._publisher.publish_request(scheduled)
         self._trainings.step()
         self._commit()
+
+    def _answer(self, model: str, call: RetrainingCall) -> RetrainingAnswer:
+        history = self._retrainer.history
+        answer, request = decided(model, call, history, self._folder, times.now_ms())
+        if request is not None:
+            self._publisher.publish_request(request)
+            history.add(request)  # before it is read: a repeat of the call makes no second
+        return answer
 
     def stop(self) -> None:
         """End the trainings: the next session begins them again."""

@@ -4,15 +4,16 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
+from starlette.routing import BaseRoute
 
 from services.runtime import logs
 from services.runtime.kafka_outbox import StoppedError
 from services.runtime.session_failures import SessionFailures
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, Token
 from services.runtime.web import server
 from streams import defects, garbage
 from streams.shutdown import exit_within_bounds
@@ -45,6 +46,8 @@ def run(
     interrupt: bool = False,
     is_over: Callable[[], bool] = bool,
     detail: server.Detail = dict,
+    routes: Sequence[BaseRoute] = (),
+    tokens: Sequence[Token] = (),
 ) -> None:
     """Run until SIGINT or SIGTERM.
 
@@ -58,6 +61,8 @@ def run(
         is_over: Called between two steps; True ends the session, and the next one begins, for example after
             the declarations have changed. The default ``bool`` returns False.
         detail: Returns further facts for the readiness, e.g. `Quarantine.detail`.
+        routes: Served beside health and metrics, in the thread of the web server.
+        tokens: See `server.application`.
     """
     logs.configure_logging(service, settings.log_level)
     # kafka-python reports each large fetch that it decodes as a blocked event loop: here decoding is work.
@@ -65,7 +70,8 @@ def run(
     garbage.settle()
     stopping = stop_event(interrupt=interrupt)
     process = Process(open_session, stopping, is_over)
-    with server.serve_in_thread(server.application(process.not_ready, detail=detail), settings.host, port):
+    app = server.application(process.not_ready, routes, tokens, detail)
+    with server.serve_in_thread(app, settings.host, port):
         process.run()
 
 

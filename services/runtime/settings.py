@@ -158,6 +158,11 @@ class Settings(BaseSettings):
         description="SHA-256 digests of the tokens that the scoring API accepts, as team:hex, comma "
         "separated; a model with a team accepts only tokens of that team; empty: no token is needed",
     )
+    retraining_token_digests: str = Field(
+        "",
+        description="SHA-256 digests (hex, comma separated) of the tokens that POST /retrain accepts; "
+        "empty: the route is closed",
+    )
     requests_per_second_max: float = Field(
         0,
         ge=0,
@@ -197,8 +202,8 @@ class Settings(BaseSettings):
         10.0,
         ge=1,
         le=300,
-        description="Time without a heartbeat after which a member's partitions are assigned to others; brokers "
-        "refuse less than their group.min.session.timeout.ms, 6 s by default",
+        description="Time without a heartbeat after which a member's partitions are assigned to others; "
+        "brokers refuse less than their group.min.session.timeout.ms, 6 s by default",
     )
     skew_share: float = Field(
         0.01,
@@ -247,7 +252,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    @field_validator("api_token_digests")
+    @field_validator("api_token_digests", "retraining_token_digests")
     @classmethod
     def _check_digests(cls, value: str) -> str:
         _check_not_only_commas(value)
@@ -270,7 +275,12 @@ class Settings(BaseSettings):
     @property
     def feature_tokens(self) -> tuple[Token, ...]:
         """The tokens that the feature API accepts; empty if it needs none."""
-        return tuple(Token(bytes.fromhex(digest)) for digest in self.api_token_digests.split(",") if digest)
+        return _tokens(self.api_token_digests)
+
+    @property
+    def retraining_tokens(self) -> tuple[Token, ...]:
+        """The tokens with which a retraining may be asked for over HTTP; empty if nobody may."""
+        return _tokens(self.retraining_token_digests)
 
     @property
     def scoring_tokens(self) -> tuple[Token, ...]:
@@ -333,6 +343,10 @@ class Settings(BaseSettings):
                 "sasl_plain_password": self.sasl_password.get_secret_value(),
             }
         return options
+
+
+def _tokens(digests: str) -> tuple[Token, ...]:
+    return tuple(Token(bytes.fromhex(digest)) for digest in digests.split(",") if digest)
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from streams.records.alarms import DriftAlarm
 from streams.records.drift_reports import Contribution
 from streams.records.field_types import Int64, TimeMs
 
-Trigger = Literal["bootstrap", "drift", "manual", "schedule", "labels"]
+Trigger = Literal["bootstrap", "drift", "manual", "schedule", "labels", "http"]
 
 
 class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retraining_requested"):

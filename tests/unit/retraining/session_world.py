@@ -12,6 +12,7 @@ from kafka import OffsetAndMetadata, TopicPartition
 from services.model_registry import ledger
 from services.retraining import session, trainings
 from services.retraining.attempts import OpenAttempts, of_text
+from services.retraining.request_api import RequestInbox
 from services.retraining.request_queue import RequestQueue
 from services.runtime import kafka_consumers
 from services.runtime.kafka_consumers import MissingTopicError
@@ -116,6 +117,7 @@ class World:
         self.options: dict[str, Any] = {}
         self.faults: dict[str, str] = {}
         self.queue = RequestQueue()
+        self.inbox = RequestInbox()
         self.valid: dict[str, Any] = {}
         self.results_of: dict[str, list[Any]] = {}
         """What the process of a request gives, by request and attempt; `None`: it works."""
@@ -159,7 +161,7 @@ class World:
         folder = cast("Any", SimpleNamespace(valid=self.valid, faults=self.faults, refresh=self.refresh))
         quarantine = Quarantine("retraining")
         own = Settings(_env_file=None, **settings)
-        return session.opened(own, folder, quarantine, self.queue, threading.Event())
+        return session.opened(own, folder, quarantine, self.queue, self.inbox, threading.Event())
 
     def results(self) -> dict[str, str]:
         """Return the first reason of each result that was written, by request."""

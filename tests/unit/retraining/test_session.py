@@ -7,10 +7,12 @@ from kafka import TopicPartition
 from services.model_registry import ledger
 from services.model_registry.ledger import LedgerError
 from services.retraining import session
+from services.retraining.http_requests import RetrainingCall
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.topic_identity import TopicRecreatedError
 from streams import records, topics
 from tests.unit.retraining.session_world import FINISHED, REQUEST, Record, World, steps
+from tests.unit.retraining.training_data import declaration
 
 
 @pytest.fixture
@@ -150,3 +152,26 @@ def test_a_session_waits_for_the_ledger(world: World) -> None:
     del world.topics[topics.LEDGER.name]
     with pytest.raises(MissingTopicError), world.opened():
         pass
+
+
+def test_a_call_over_http_is_written_once(world: World) -> None:
+    world.valid = {"delay": declaration()}
+    call = RetrainingCall(request_id="nightly-1", reason="nightly build")
+    first, second = world.inbox.put("delay", call), world.inbox.put("delay", call)
+    with world.opened() as running:
+        running.step()
+    ((topic, key, value, headers),) = world.producer.sent
+    written = records.decoder_of(records.RetrainingRecord).decode(value)
+    assert (topic, key, "ce_id" in headers) == (topics.RETRAINING.name, b"delay", True)
+    assert (written.request_id, written.trigger, written.reason) == ("nightly-1", "http", "nightly build")
+    assert (first.result(0).repeated, second.result(0).repeated) == (False, True)
+
+
+def test_a_call_is_a_repeat_also_in_the_next_session(world: World) -> None:
+    world.valid = {"delay": declaration()}
+    world.topics[topics.RETRAINING.name] = [Record(records.encode(REQUEST)), Record(records.encode(FINISHED))]
+    answer = world.inbox.put("delay", RetrainingCall(request_id="r1"))
+    with world.opened() as running:
+        running.step()
+    assert (answer.result(0).repeated, answer.result(0).result) == (True, "failed")
+    assert world.producer.sent == []

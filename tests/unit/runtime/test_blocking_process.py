@@ -1,19 +1,25 @@
 """Sessions, one after another: what starts a new one, what is reported meanwhile, what ends the process."""
 
 import contextlib
+import hashlib
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from kafka.errors import KafkaError, KafkaTimeoutError
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from services.runtime import blocking_process, logs, session_failures
 from services.runtime.blocking_process import Process
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.kafka_outbox import StoppedError
-from services.runtime.settings import Settings
+from services.runtime.settings import Settings, Token
 from services.runtime.web import server
 from streams import garbage
 from streams.schemas import SchemaRegistryUnavailableError
@@ -185,6 +191,32 @@ def test_a_process_that_is_interrupted_ends_in_the_middle_of_a_step_within_bound
             interrupt=True,
         )
     assert (session.kept, alone) == (0, [blocking_process.INTERRUPT_SECONDS_MAX])
+
+
+@pytest.mark.usefixtures("alone")
+def test_routes_of_a_process_need_its_tokens_and_health_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(_: Request) -> Response:
+        return PlainTextResponse("done")
+
+    served: list[Any] = []
+
+    def serve(app: Any, *_: object) -> contextlib.AbstractContextManager[None]:
+        served.append(app)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(server, "serve_in_thread", serve)
+    blocking_process.run(
+        "test",
+        Settings(_env_file=None),
+        0,
+        lambda _: contextlib.nullcontext(Signalled()),
+        routes=[Route("/work", work)],
+        tokens=[Token(hashlib.sha256(b"one").digest())],
+    )
+    http = TestClient(served[0])
+    given = [http.get("/work", headers=headers) for headers in ({}, {"Authorization": "Bearer one"})]
+    assert [each.status_code for each in given] == [401, 200]
+    assert http.get("/health/live").status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

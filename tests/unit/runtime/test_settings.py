@@ -93,12 +93,13 @@ def test_tokens_are_listed_by_digest_and_team() -> None:
         Token(hashlib.sha256(b"token").digest(), "a_team"),
         Token(hashlib.sha256(b"other").digest(), "b-2"),
     )
-    assert settings().feature_tokens == settings().scoring_tokens == ()
+    assert settings(retraining_token_digests=DIGEST).retraining_tokens == given.feature_tokens
+    assert settings().feature_tokens == settings().scoring_tokens == settings().retraining_tokens == ()
 
 
 @pytest.mark.parametrize("digests", [",", " , ", " "])
 def test_a_list_of_tokens_without_an_entry_is_refused(digests: str) -> None:
-    for name in ("api_token_digests", "team_token_digests"):
+    for name in ("api_token_digests", "team_token_digests", "retraining_token_digests"):
         with pytest.raises(ValidationError, match="the list has no entry"):
             settings(**{name: digests})
 
