@@ -16,6 +16,7 @@ from streams.records import LedgerEntry
 
 Row = tuple[str, ...]
 HISTORY = "Decisions"
+REPRODUCTION = "Reproduction"
 _DECISIONS = (REGISTERED, TRIGGER, PROMOTION, APPROVED, REJECTED, REVIEWED, ROLLBACK, ARMS_CHANGED)
 
 
@@ -62,13 +63,19 @@ class CardSection(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True):
-    """The card of one version."""
+    """The card of one version, or of a candidate that has no number yet."""
 
     model: str
     version: int
+    """0: not registered yet."""
     made_ms: int
     """Wall time."""
     sections: list[CardSection]
+
+    @property
+    def title(self) -> str:
+        """The model, with its version or the word candidate."""
+        return f"{self.model} version {self.version}" if self.version else f"{self.model} candidate"
 
 
 def build(
@@ -90,10 +97,21 @@ def build(
         _performance(facts),
         *_gates(declaration, facts),
         _table("Parameters", facts.parameters, is_required=False),
-        _table("Reproduction", facts.code, "retrain the model, or register the version again"),
+        _reproduction(facts.code),
         _history(declaration.name, facts.version, entries),
     ]
     return ModelCard(declaration.name, facts.version, now_ms, sections)
+
+
+def with_tags(card: ModelCard, tags: Mapping[str, str]) -> ModelCard:
+    """Return the card of a candidate with the signed tags of its version, which are made after the card."""
+    sections = [
+        _reproduction({row[0]: row[1] for row in section.rows} | dict(tags))
+        if section.title == REPRODUCTION
+        else section
+        for section in card.sections
+    ]
+    return msgspec.structs.replace(card, sections=sections)
 
 
 def missing_sections(card: ModelCard) -> list[str]:
@@ -153,6 +171,10 @@ def _table(
 ) -> CardSection:
     rows = [(name, value) for name, value in sorted(values.items())]
     return CardSection(title, "", ("", ""), rows, is_required, remedy)
+
+
+def _reproduction(code: Mapping[str, str]) -> CardSection:
+    return _table(REPRODUCTION, code, "retrain the model, or register the version again")
 
 
 def _performance(facts: CardFacts) -> CardSection:

@@ -38,7 +38,7 @@ def as_html(card: ModelCard) -> str:
 
 
 def _lines(card: ModelCard) -> Iterator[str]:
-    yield f"# {card.model} version {card.version}"
+    yield f"# {card.title}"
     yield ""
     yield f"Made on {times.minute(card.made_ms)}."
     if missing := missing_sections(card):

@@ -67,25 +67,34 @@ def facts_of(version: int, tags: Mapping[str, str], run: Any, entries: Sequence[
     request_id = tags.get(mlflow_client.REQUEST_TAG, "")
     own = [entry for entry in entries if request_id and entry.request_id == request_id]
     run_tags: Mapping[str, str] = run.data.tags if run else {}
-    data = {
-        name.removeprefix(_DATA_TAG): _readable(name, value)
-        for name, value in run_tags.items()
-        if name.startswith(_DATA_TAG)
-    }
+    data_set: dict[str, Any] = {}
     for entry in own:
         if entry.kind == DATA_SET:
-            data |= {name: _text(value) for name, value in entry.evidence.items()}
+            data_set |= entry.evidence
     code = {name: tags[name] for name in mlflow_client.SIGNED_TAGS if name in tags}
     code |= {name: value for name, value in run_tags.items() if name.startswith("driftline.code.")}
     return CardFacts(
         version=version,
         run_id=run.info.run_id if run else "",
-        data=data,
+        data=data_facts(run_tags, data_set),
         metrics=dict(run.data.metrics) if run else {},
         parameters=dict(run.data.params) if run else {},
         gates=[_gate(entry) for entry in own if entry.kind == GATE],
         code=code,
     )
+
+
+def data_facts(run_tags: Mapping[str, str], data_set: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a card says of a training set.
+
+    Args:
+        run_tags: Of the MLflow run.
+        data_set: Evidence of the ledger's entry; it counts where both have a value.
+    """
+    tagged = {
+        name.removeprefix(_DATA_TAG): value for name, value in run_tags.items() if name.startswith(_DATA_TAG)
+    }
+    return {name: _readable(name, value) for name, value in (tagged | dict(data_set)).items()}
 
 
 def save(settings: Settings, card: ModelCard) -> None:
@@ -108,9 +117,17 @@ def save(settings: Settings, card: ModelCard) -> None:
 
 def write(card: ModelCard, folder: Path) -> None:
     """Write a card into a folder: as JSON, Markdown and HTML."""
-    (folder / JSON_FILE).write_bytes(msgspec.json.encode(card))
-    (folder / MARKDOWN_FILE).write_text(model_card_page.as_markdown(card), encoding="utf-8")
-    (folder / HTML_FILE).write_text(model_card_page.as_html(card), encoding="utf-8")
+    for name, content in files(card).items():
+        (folder / name).write_bytes(content)
+
+
+def files(card: ModelCard) -> dict[str, bytes]:
+    """Return the files of a card by name."""
+    return {
+        JSON_FILE: msgspec.json.encode(card),
+        MARKDOWN_FILE: model_card_page.as_markdown(card).encode(),
+        HTML_FILE: model_card_page.as_html(card).encode(),
+    }
 
 
 def stored(settings: Settings, model: str, version: int) -> ModelCard | None:
@@ -131,7 +148,8 @@ def stored(settings: Settings, model: str, version: int) -> ModelCard | None:
         with tempfile.TemporaryDirectory(prefix="driftline-card-") as name:
             folder, file = Path(name), f"{FOLDER}/{JSON_FILE}"
             bounded_download.download(source, folder, client.tracking_uri, CARD_BYTES_MAX, file)
-            return _decode((folder / file).read_bytes())
+            card = _decode((folder / file).read_bytes())
+            return msgspec.structs.replace(card, version=version)  # a retraining's has no number yet
     except (artifact_location.LocationError, bounded_download.SizeError, msgspec.MsgspecError) as error:
         raise RegistryError(
             f"the card of {model} version {version} cannot be used: {error}: make it again with "
@@ -163,9 +181,6 @@ def _gate(entry: LedgerEntry) -> GateFact:
     )
 
 
-def _readable(name: str, value: str) -> str:
-    return times.minute(int(value)) if name.endswith("_ms") and value.lstrip("-").isdecimal() else value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _readable(name: str, value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value, order="deterministic").decode()
+    return times.minute(int(text)) if name.endswith("_ms") and text.lstrip("-").isdecimal() else text

@@ -22,17 +22,13 @@ def of_run(settings: Settings, model: str, request_id: str) -> tuple[dict[str, A
     run = run_folder.of_request(settings, model, request_id)
     data = _content(run, DATA_VERSION, DataDescription)
     report = _content(run, GATES, GateReport)
-    data_set = (
-        None
-        if data is None
-        else msgspec.to_builtins(data.version)
-        | {
-            "left_out": data.left_out,
-            "left_out_by": data.left_out_by,
-            "immature": data.immature,
-        }
-    )
-    return data_set, [] if report is None else report.results
+    return None if data is None else data_set_of(data), [] if report is None else report.results
+
+
+def data_set_of(data: DataDescription) -> dict[str, Any]:
+    """Return what the ledger says of a training set."""
+    counts = {"left_out": data.left_out, "left_out_by": data.left_out_by, "immature": data.immature}
+    return {**msgspec.to_builtins(data.version), **counts}
 
 
 def _content(run: RunFolder, name: str, kind: type[Decoded]) -> Decoded | None:

@@ -8,8 +8,17 @@ from typing import Any, Self
 
 import msgspec
 
-from services.model_registry import artifact_location, bounded_download, mlflow_client, registration
+from services.model_registry import (
+    artifact_location,
+    bounded_download,
+    mlflow_client,
+    model_card,
+    model_card_store,
+    registration,
+)
+from services.model_registry.model_card import ModelCard
 from services.model_registry.traffic_split import CHAMPION
+from services.retraining import version_facts
 from services.retraining.evidence import Evaluation
 from services.retraining.gates import GateReport
 from services.retraining.run_folder import (
@@ -20,16 +29,15 @@ from services.retraining.run_folder import (
     DECLARATION,
     EVALUATION,
     GATES,
+    MODEL_CARD,
     PLOTS,
     REFERENCE,
     REQUEST,
-    TRAINING_CODE,
     VALIDATION,
     VALIDATION_PAGE,
     RunFolder,
 )
 from services.retraining.steps import model_steps
-from services.retraining.training_choices import TrainingChoices
 from services.retraining.training_set import DataDescription
 from services.runtime import times
 from services.runtime.declaration import ModelDeclaration
@@ -133,16 +141,17 @@ class RetrainingRun:
 
         now_ms = times.now_ms()
         found = run.read(EVALUATION, Evaluation).named()
-        tags = _tags_of(run)
+        tags, candidate = _tags_of(run), model_steps.estimators(run).candidate
+        parameters = version_facts.parameters(run, candidate)
         self._client.log_batch(
             self.run_id,
             metrics=[Metric(name, value, now_ms, 0) for name, value in found.items()],
-            params=[Param(name, str(value)) for name, value in _parameters_of(run).items()],
+            params=[Param(name, value) for name, value in parameters.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
     def register(self, run: RunFolder, kept: RegisteredCandidate) -> int:
-        """Upload model, plots and the data for the promotion, then register the version; return its number.
+        """Upload model, card, plots and the data for the promotion, register the version; return its number.
 
         The version is created last, with the request's id as a tag: either everything is there, or a restart
         repeats this step.
@@ -161,6 +170,10 @@ class RetrainingRun:
             )
             (folder / ARTIFACT).write_bytes(msgspec.json.encode(kept))
             shutil.copytree(run.path / PLOTS, folder / PLOTS)
+            (folder / model_card_store.FOLDER).mkdir()
+            signed = {name: tags[name] for name in mlflow_client.SIGNED_TAGS}
+            card = model_card.with_tags(run.read(MODEL_CARD, ModelCard), signed)
+            model_card_store.write(card, folder / model_card_store.FOLDER)
             self._client.log_artifacts(self.run_id, str(folder))
         self.upload_reports(run)
         tags[mlflow_client.REQUEST_TAG] = self._request.request_id
@@ -184,38 +197,14 @@ def register(mlflow: RetrainingRun, run: RunFolder) -> RegisteredCandidate:
 
 def _tags_of(run: RunFolder) -> dict[str, str]:
     """Return the tags that tell on what, with what and against what the candidate was trained."""
-    context, found = run.context, run.read(DATA_VERSION, DataDescription)
-    evaluation, version = run.read(EVALUATION, Evaluation), found.version
-    left_out = ", ".join(f"{reason} {count}" for reason, count in found.left_out_by.items() if count)
-    code = context.code | {"training_sha256": run.digest(TRAINING_CODE) or ""}
+    evaluation = run.read(EVALUATION, Evaluation)
     return {
-        "driftline.data.tables": " ".join(f"{name}@{number}" for name, number in version.tables.items()),
-        "driftline.data.sha256": version.sha256,
-        "driftline.data.first_event_ms": str(version.first_event_ms),
-        "driftline.data.last_event_ms": str(version.last_event_ms),
-        "driftline.data.left_out": left_out or "none",
-        "driftline.data.offsets": msgspec.json.encode(context.offsets).decode(),
+        **version_facts.data_tags(run),
         "driftline.feature_service": run.declaration.features.service,
         "driftline.champion": str(evaluation.champion_version or "none"),
         "driftline.outputs_sha256": evaluation.outputs_sha256,
         "driftline.gates": "; ".join(run.read(GATES, GateReport).reasons) or "passed",
-        **{f"driftline.code.{name}": value for name, value in code.items()},
-    }
-
-
-def _parameters_of(run: RunFolder) -> dict[str, Any]:
-    found, retraining = run.read(DATA_VERSION, DataDescription), run.declaration.retraining
-    return {
-        **_parameters(model_steps.estimators(run).candidate),
-        "holdout_days": retraining.holdout_days,
-        "refit": retraining.refit,
-        "class_weight": retraining.class_weight,
-        **run.read(CHOICES, TrainingChoices).named(),
-        "rows": found.version.rows,
-        "rows_left_out": found.left_out,
-        "rows_of_unknown_definition": found.definitions_unknown,
-        "rows_immature": found.immature,
-        "rows_beyond_caps": found.beyond_caps,
+        **version_facts.code_tags(run),
     }
 
 
@@ -236,14 +225,3 @@ def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:
 def make_challenger(client: Any, declaration: ModelDeclaration, version: int) -> None:
     """Move the alias challenger to a candidate that is not the champion, or not yet."""
     client.set_registered_model_alias(declaration.name, mlflow_client.CHALLENGER, str(version))
-
-
-def _parameters(estimator: Any) -> dict[str, Any]:
-    """Return the numbers and texts among the parameters of the last step."""
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    simple = {
-        name: value
-        for name, value in last.get_params(deep=False).items()
-        if isinstance(value, int | float | str)
-    }
-    return {"estimator": type(last).__name__, **simple}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from services.model_registry import model_card_store
 from services.model_registry.model_inputs import InputKind
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
@@ -39,6 +40,9 @@ ESTIMATORS = "estimators.joblib"
 HELD_OUT = "held_out.npz"
 EVALUATION = "evaluation.json"
 GATES = "gates.json"
+MODEL_CARD = f"{model_card_store.FOLDER}/{model_card_store.JSON_FILE}"
+MODEL_CARD_MARKDOWN = f"{model_card_store.FOLDER}/{model_card_store.MARKDOWN_FILE}"
+MODEL_CARD_PAGE = f"{model_card_store.FOLDER}/{model_card_store.HTML_FILE}"
 REFERENCE = "reference.json"
 PLOTS = "plots"
 """A folder of pictures."""

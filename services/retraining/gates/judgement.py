@@ -1,6 +1,7 @@
 """All gates of a model, in the order in which people read them. Pure."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 from services.retraining.gates import (
     calibration,
@@ -12,11 +13,13 @@ from services.retraining.gates import (
     model_card,
     segments,
 )
-from services.retraining.gates.evidence import Evidence
+from services.retraining.gates.evidence import CardState, Evidence
 from services.retraining.gates.results import GateReport, GateResult
 from services.runtime.declaration import Gates, ModelDeclaration
 
 Gate = Callable[[ModelDeclaration, Gates, Evidence], list[GateResult]]
+DescribeCard = Callable[[Sequence[GateResult]], CardState]
+"""Returns what the card lacks that shows these results."""
 GATES: tuple[Gate, ...] = (
     limits.check,
     champion.check,
@@ -25,16 +28,19 @@ GATES: tuple[Gate, ...] = (
     calibration.check,
     leakage.check,
     latency.check,
-    model_card.check,
 )
+"""All but that of the card, which shows their results."""
 
 
-def judge(declaration: ModelDeclaration, evidence: Evidence) -> GateReport:
+def judge(
+    declaration: ModelDeclaration, evidence: Evidence, describe_card: DescribeCard | None = None
+) -> GateReport:
     """Return what the declared gates find.
 
     Args:
         declaration: With a section ``gates``.
         evidence: Of one candidate.
+        describe_card: Describes the card for its gate; None: ``evidence.card`` does.
 
     Raises:
         RetrainingError: A declared gate needs a package that is not installed.
@@ -42,4 +48,7 @@ def judge(declaration: ModelDeclaration, evidence: Evidence) -> GateReport:
     gates = declaration.gates
     assert gates is not None, "a model without gates is not retrained"
     results = [each for gate in GATES for each in gate(declaration, gates, evidence)]
+    if describe_card is not None and gates.model_card:
+        evidence = dataclasses.replace(evidence, card=describe_card(results))
+    results += model_card.check(declaration, gates, evidence)
     return GateReport(results, gates.undecided)

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.model_registry import loading, mlflow_client
+from services.model_registry import loading, mlflow_client, model_card
 from services.model_registry.contract import Contract, Model
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.model_registry.training_code import function_of
@@ -17,12 +18,13 @@ from services.retraining import (
     gates,
     permutation_importance,
     training_choices,
+    version_facts,
 )
 from services.retraining.candidate import Estimators
 from services.retraining.errors import RetrainingError, in_training_code
 from services.retraining.evaluation import Numbers
 from services.retraining.evidence import Evaluation
-from services.retraining.gates import CallSample, Evidence, HeldOut
+from services.retraining.gates import CallSample, CardState, Evidence, GateResult, HeldOut
 from services.retraining.run_folder import (
     CHOICES,
     CODE,
@@ -147,7 +149,13 @@ def gate(run: RunFolder, settings: Settings) -> None:
         calls=calls[0],
         champion_calls=calls[1],
     )
-    run.write(GATES, gates.judge(declaration, found))
+    run.write(GATES, gates.judge(declaration, found, functools.partial(describe_card, run)))
+
+
+def describe_card(run: RunFolder, results: Sequence[GateResult]) -> CardState:
+    """Return what the candidate's card lacks; nothing in it is stale, because it is made of this run."""
+    made = version_facts.card(run, estimators(run).candidate, results, now_ms=0)
+    return CardState(missing=model_card.missing_sections(made))
 
 
 def held_out(run: RunFolder) -> HeldOut:
@@ -176,4 +184,9 @@ def _calls(run: RunFolder, settings: Settings) -> tuple[CallSample, CallSample |
 
 TRAIN = Step("train", (*_DATA, TRAINING_CODE), (ESTIMATORS, CHOICES), train, (GIVEN_CHOICES,))
 EVALUATE = Step("evaluate", (CONTEXT, *_DATA, ESTIMATORS), (HELD_OUT, EVALUATION), evaluate_candidate)
-GATE = Step("gate", (CONTEXT, *_DATA, ESTIMATORS, HELD_OUT, EVALUATION), (GATES,), gate)
+GATE = Step(
+    "gate",
+    (CONTEXT, *_DATA, TRAINING_CODE, ESTIMATORS, CHOICES, HELD_OUT, EVALUATION),
+    (GATES,),
+    gate,
+)

@@ -1,9 +1,10 @@
 """The steps that make a version of a candidate: card and register."""
 
-from services.model_registry import mlflow_client
+from services.model_registry import mlflow_client, model_card_store
 from services.monitoring import reference
-from services.retraining import candidate, evidence, mlflow_run, plots
+from services.retraining import candidate, evidence, mlflow_run, plots, version_facts
 from services.retraining.evidence import Evaluation
+from services.retraining.gates import GateReport
 from services.retraining.mlflow_run import RegisteredCandidate
 from services.retraining.run_folder import (
     CHOICES,
@@ -15,20 +16,25 @@ from services.retraining.run_folder import (
     EVALUATION,
     GATES,
     HELD_OUT,
+    MODEL_CARD,
+    MODEL_CARD_MARKDOWN,
+    MODEL_CARD_PAGE,
     PLOTS,
     REFERENCE,
     REGISTERED,
     REQUEST,
+    TRAINING_CODE,
     VALIDATION,
     RunFolder,
 )
 from services.retraining.steps import data_steps, model_steps
 from services.retraining.steps.definition import Step
+from services.runtime import times
 from services.runtime.settings import Settings
 
 
 def card(run: RunFolder, _settings: Settings) -> None:
-    """Write what describes the version: its plots, and the reference with which drift compares."""
+    """Write what describes the version: its card, its plots, and the reference with which drift compares."""
     data, declaration, rows = data_steps.read(run), run.declaration, evidence.read(run)
     features = data.features.drop(columns=list(data.times))
     times_ms = data.event_times_ms
@@ -48,6 +54,15 @@ def card(run: RunFolder, _settings: Settings) -> None:
     folder = run.path / PLOTS
     folder.mkdir(exist_ok=True)
     plots.save_all(declaration, model_steps.held_out(run), importances, folder)
+    _write_card(run)
+
+
+def _write_card(run: RunFolder) -> None:
+    """Write the card that the step gate has judged, with what the gate of the card found."""
+    estimator, report = model_steps.estimators(run).candidate, run.read(GATES, GateReport)
+    made = version_facts.card(run, estimator, report.results, now_ms=times.now_ms())
+    for name, content in model_card_store.files(made).items():
+        run.write_bytes(f"{model_card_store.FOLDER}/{name}", content)
 
 
 def register(run: RunFolder, settings: Settings) -> None:
@@ -74,8 +89,11 @@ def announce(run: RunFolder, settings: Settings) -> RegisteredCandidate:
 
 
 _ALL = (REQUEST, CONTEXT, DECLARATION, DATA_VERSION, VALIDATION, ESTIMATORS)
-_RESULTS = (CHOICES, EVALUATION, GATES, REFERENCE)
+_RESULTS = (CHOICES, EVALUATION, GATES, REFERENCE, MODEL_CARD)
 CARD = Step(
-    "card", (REQUEST, DECLARATION, DATA, DATA_VERSION, VALIDATION, HELD_OUT, EVALUATION), (REFERENCE,), card
+    "card",
+    (*_ALL, DATA, TRAINING_CODE, CHOICES, HELD_OUT, EVALUATION, GATES),
+    (REFERENCE, MODEL_CARD, MODEL_CARD_MARKDOWN, MODEL_CARD_PAGE),
+    card,
 )
 REGISTER = Step("register", (*_ALL, *_RESULTS, DATA), (REGISTERED,), register)

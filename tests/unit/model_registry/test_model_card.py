@@ -103,3 +103,15 @@ def test_decisions_of_the_request_that_made_a_version_belong_to_it() -> None:
     found = model_card.decisions(entries, "arrival_delay", 3)
     assert [each.kind for each in found] == ["trigger", "promotion"]
     assert model_card.decisions(entries, "arrival_delay", 0) == []
+
+
+def test_tags_of_the_version_complete_the_card_of_a_candidate() -> None:
+    candidate = card(msgspec.structs.replace(FACTS, version=0, code={"driftline.code.commit": "c0ffee"}))
+    assert candidate.title == "arrival_delay candidate"
+    whole = card(
+        msgspec.structs.replace(FACTS, code={"driftline.digest": "abc", "driftline.code.commit": "c0ffee"})
+    )
+    assert whole.title == "arrival_delay version 3"
+    assert model_card.stale_sections(candidate, whole) == ["Reproduction"]
+    complete = model_card.with_tags(candidate, {"driftline.digest": "abc"})
+    assert model_card.stale_sections(complete, whole) == []

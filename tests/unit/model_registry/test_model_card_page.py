@@ -52,3 +52,9 @@ def test_policy_allows_the_style_of_the_page_and_no_other() -> None:
 @pytest.mark.parametrize("text", ["</style>", "<style"])
 def test_style_cannot_end_early(text: str) -> None:
     assert text not in model_card_page.STYLE
+
+
+def test_card_without_a_number_is_that_of_a_candidate() -> None:
+    candidate = ModelCard("m", 0, 0, [])
+    assert model_card_page.as_markdown(candidate).startswith("# m candidate\n")
+    assert "<h1>m candidate</h1>" in model_card_page.as_html(candidate)

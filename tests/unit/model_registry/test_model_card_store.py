@@ -5,10 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pytest
 
-from services.model_registry import model_card_store
+from services.model_registry import bounded_download, mlflow_client, model_card_store
 from services.model_registry.ledger_chain import ORIGIN, EntryDraft, decoded, sealed
 from services.model_registry.model_card import CardSection, GateFact, ModelCard
+from services.runtime.settings import Settings
 from streams.records import LedgerEntry
 
 TAGS = {"driftline.request_id": "q", "driftline.digest": "abc", "driftline.signature": "sig"}
@@ -67,3 +69,26 @@ def test_card_is_written_in_three_forms(tmp_path: Path) -> None:
     }
     kept = (tmp_path / model_card_store.JSON_FILE).read_bytes()
     assert msgspec.json.decode(kept, type=ModelCard) == card
+
+
+def test_card_that_a_retraining_stored_gets_the_number_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written before the version is created, so that no version is without it."""
+    listed = [SimpleNamespace(path="card/model_card.json")]
+    client = SimpleNamespace(
+        tracking_uri="http://mlflow:5000",
+        get_model_version=lambda *_: SimpleNamespace(run_id="r"),
+        get_run=lambda _: SimpleNamespace(
+            info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/r/artifacts")
+        ),
+        list_artifacts=lambda *_: listed,
+    )
+
+    def download(_: str, folder: Path, *__: Any) -> None:
+        (folder / "card").mkdir()
+        model_card_store.write(ModelCard("m", 0, 5, []), folder / "card")
+
+    monkeypatch.setattr(mlflow_client, "connect", lambda _: client)
+    monkeypatch.setattr(bounded_download, "download", download)
+    assert model_card_store.stored(Settings(home=tmp_path), "m", 3) == ModelCard("m", 3, 5, [])

@@ -83,6 +83,7 @@ class MemoryRegistry:
         self.logged: dict[str, Any] = {}
         self.ended: list[str] = []
         self.tags: dict[str, str] = {}
+        self.run: Any = None
 
     def search_model_versions(self, _: str) -> list[Any]:
         return self.versions
@@ -102,6 +103,11 @@ class MemoryRegistry:
 
     def log_batch(self, _: str, metrics: Any, params: Any, tags: Any) -> None:
         self.logged = {each.key: each.value for each in (*metrics, *params, *tags)}
+        named = {
+            name: {each.key: each.value for each in found}
+            for name, found in (("metrics", metrics), ("params", params), ("tags", tags))
+        }
+        self.run = SimpleNamespace(info=SimpleNamespace(run_id="run-1"), data=SimpleNamespace(**named))
 
     def log_artifact(self, _: str, path: str, folder: str) -> None:
         self.files[f"{folder}/{Path(path).name}"] = Path(path).read_bytes()

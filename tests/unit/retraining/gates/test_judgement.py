@@ -1,7 +1,9 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from services.retraining.gates import CallSample, CardState, HeldOut, judge
+from services.retraining.gates import CallSample, CardState, GateResult, HeldOut, judge
 from services.runtime.declaration import SegmentGate
 from tests.unit.retraining import task_models
 from tests.unit.retraining.gates.held_out_rows import (
@@ -68,3 +70,17 @@ def test_undecided_follows_the_declaration():
 
     assert not judge(declaration(), evidence(rows)).passed
     assert judge(declaration(undecided="accept"), evidence(rows)).passed
+
+
+def test_the_card_is_judged_with_the_results_that_it_shows():
+    shown: list[str] = []
+
+    def describe(results: Sequence[GateResult]) -> CardState:
+        shown.extend(each.name for each in results)
+        return CardState(missing=["Limitations"])
+
+    report = judge(declaration(model_card=True), evidence(held_out(champion_noise=1.0)), describe)
+    assert shown == ["floor", "champion", "leakage"]
+    assert report.reasons == ["model card: sections without text: Limitations"]
+    judge(declaration(), evidence(held_out(champion_noise=1.0)), describe)
+    assert len(shown) == 3, "a card that no gate wants is not made"

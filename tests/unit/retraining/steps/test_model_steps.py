@@ -78,3 +78,13 @@ def test_only_what_follows_a_change_is_done_again(tmp_path: Path) -> None:
     (run.path / "code" / "training.py").write_text(runs.TRAINING + "\n# changed\n")
     steps = (data_steps.VALIDATE, model_steps.TRAIN, model_steps.EVALUATE)
     assert [run_step(step, run, SETTINGS) for step in steps] == [False, True, False]
+
+
+def test_the_gate_of_the_card_judges_the_card_of_this_candidate(tmp_path: Path) -> None:
+    gates = Gates(floor=0.75, model_card=True)
+    declared = declaration(holdout_days=3, minimum_labels=100).model_copy(update={"gates": gates})
+    assert judged(runs.extracted(tmp_path / "complete", declared)) == []
+    governance = declared.governance.model_copy(update={"limitations": " ", "risk": ""})
+    silent = declared.model_copy(update={"governance": governance})
+    reasons = judged(runs.extracted(tmp_path / "silent", silent))
+    assert reasons == ["model card: sections without text: Owner and risk, Limitations"]

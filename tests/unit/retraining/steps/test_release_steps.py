@@ -5,15 +5,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.model_registry import mlflow_client
-from services.retraining import mlflow_run
+from services.model_registry import ledger_drafts, mlflow_client, model_card, model_card_store
+from services.model_registry.ledger_chain import ORIGIN, decoded, sealed
+from services.model_registry.model_card import ModelCard
+from services.retraining import ledger_evidence, mlflow_run
+from services.retraining.gates import GateReport
 from services.retraining.mlflow_run import RegisteredCandidate
-from services.retraining.run_folder import REFERENCE, REGISTERED, RunFolder
+from services.retraining.run_folder import DATA_VERSION, GATES, REFERENCE, REGISTERED, RunFolder
 from services.retraining.steps import pipeline, release_steps
 from services.retraining.steps.definition import run_step
+from services.retraining.training_set import DataDescription
 from services.runtime.declaration import Gates, Rollout
 from services.runtime.settings import Settings
-from streams.records import Reference
+from streams.records import LedgerEntry, Reference, RetrainingFinished
 from tests.unit.retraining import runs
 from tests.unit.retraining.training_data import declaration
 
@@ -59,6 +63,38 @@ def test_a_version_tells_its_data_its_code_and_its_gates(
     } <= set(registry.files)
     kept = msgspec.json.decode(registry.files[mlflow_run.ARTIFACT], type=RegisteredCandidate)
     assert (kept.version, kept.rows) == (0, 1000)
+
+
+def test_the_card_is_stored_with_the_version_and_is_not_stale(
+    tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    run, _ = released(tmp_path)
+    assert {"card/model_card.md", "card/model_card.html", "card/model_card.json"} <= set(registry.files)
+    stored = msgspec.json.decode(registry.files["card/model_card.json"], type=ModelCard)
+    facts = model_card_store.facts_of(1, registry.versions[0].tags, registry.run, ledger(run))
+    current = model_card.build(run.declaration, facts, ledger(run), now_ms=5)
+    assert model_card.stale_sections(stored, current) == []
+    assert model_card.missing_sections(stored) == []
+    text = registry.files["card/model_card.md"].decode()
+    assert text.startswith("# arrival_delay candidate\n")
+    assert "driftline.signature" in registry.files["card/model_card.html"].decode()
+
+
+def ledger(run: RunFolder) -> list[LedgerEntry]:
+    """Return the entries that the service writes of a run that has ended."""
+    data = ledger_evidence.data_set_of(run.read(DATA_VERSION, DataDescription))
+    finished = RetrainingFinished(
+        request_id="r1",
+        model="arrival_delay",
+        trigger="drift",
+        requested_at_ms=0,
+        duration_seconds=0.0,
+        result="promoted",
+        version=1,
+    )
+    results = run.read(GATES, GateReport).results
+    drafts = ledger_drafts.of_result(finished, at_ms=1, data_set=data, gates=results)
+    return [decoded(sealed(draft, 1, ORIGIN)) for draft in drafts]
 
 
 def test_a_request_gets_one_version_whatever_is_repeated(
