@@ -3,17 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
-from services.runtime.declaration import DAY_MS, ModelDeclaration
+from services.runtime import retraining_cooldown
+from services.runtime.declaration import ModelDeclaration
 from streams import records
 
 
 class RetrainingTrigger:
-    """Requests retrainings of one model, none within the cooldown after a request of any origin."""
+    """Requests retrainings of one model, none within the cooldown: `services.runtime.retraining_cooldown`.
+
+    A request of any trigger counts while it has no result: otherwise each window would request one more.
+    """
 
     def __init__(self, declaration: ModelDeclaration, requested_at_ms: Iterable[int]) -> None:
         """Start with the times of earlier requests."""
         self._model = declaration.name
-        self._cooldown_ms = round(declaration.retraining.cooldown_days * DAY_MS)
+        self._cooldown_days = declaration.retraining.cooldown_days
         self._is_retrained = declaration.is_retrained
         self._minimum_labels = declaration.retraining.minimum_labels
         self._requested_at_ms = set(requested_at_ms)
@@ -24,10 +28,10 @@ class RetrainingTrigger:
         return sorted(self._requested_at_ms)
 
     def note(self, record: records.RetrainingRecord) -> None:
-        """Note a request, which starts the cooldown, or a result: without a version nothing was trained."""
+        """Note a request, which counts from now on, or a result, after which it may not count."""
         if isinstance(record, records.RetrainingRequested):
             self._requested_at_ms.add(record.requested_at_ms)
-        elif not record.version:
+        elif not retraining_cooldown.starts(record):
             self._requested_at_ms.discard(record.requested_at_ms)
 
     def request(
@@ -45,7 +49,8 @@ class RetrainingTrigger:
         """
         if losses.cause is None or not self._may_request(now_ms, losses.labels):
             return None
-        kept = {requested for requested in self._requested_at_ms if requested > now_ms - self._cooldown_ms}
+        days, requested = self._cooldown_days, self._requested_at_ms
+        kept = {each for each in requested if retraining_cooldown.holds(now_ms, [each], days)}
         self._requested_at_ms = kept | {now_ms}
         cause = losses.cause
         return records.RetrainingRequested(
@@ -67,4 +72,5 @@ class RetrainingTrigger:
         """Tell whether cooldown and labels allow a request. Later ones, known in a replay, do not count."""
         if not self._is_retrained or labels < self._minimum_labels:
             return False
-        return not any(now_ms - self._cooldown_ms < requested < now_ms for requested in self._requested_at_ms)
+        earlier = [requested for requested in self._requested_at_ms if requested < now_ms]
+        return not retraining_cooldown.holds(now_ms, earlier, self._cooldown_days)

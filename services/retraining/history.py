@@ -1,10 +1,8 @@
 """Earlier requests for retraining and their results, as the retraining topic lists them. Pure."""
 
+from services.runtime import retraining_cooldown, times
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from streams.records import RetrainingFinished, RetrainingRecord, RetrainingRequested
-
-BY_PEOPLE = ("bootstrap", "manual", "http")
-"""Triggers that need not wait for the cooldown."""
 
 
 class RetrainingHistory:
@@ -48,7 +46,11 @@ class RetrainingHistory:
 
     def last_trained_ms(self, model: str) -> int | None:
         """Return the time of the latest request that led to a candidate; None if none did."""
-        trained = [each for each in self._finished.values() if each.model == model and each.version > 0]
+        trained = [
+            each
+            for each in self._finished.values()
+            if each.model == model and retraining_cooldown.starts(each)
+        ]
         return max((each.requested_at_ms for each in trained), default=None)
 
     def failures(self, model: str) -> list[int]:
@@ -61,17 +63,18 @@ class RetrainingHistory:
         )
 
     def cooldown_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
-        """Return why it is too early for this request, or None.
+        """Return why it is too early for this request, or None: see `services.runtime.retraining_cooldown`.
 
-        The cooldown is counted in event time from the last request that led to a candidate, so that a replay
-        decides the same. A failed one does not count. Requests by people need not wait.
+        Requests that are open count in drift only: here those of a model begin one after another.
         """
-        last_ms = self.last_trained_ms(request.model)
-        if request.trigger in BY_PEOPLE or last_ms is None:
+        last_ms, days = self.last_trained_ms(request.model), declaration.retraining.cooldown_days
+        if request.trigger in retraining_cooldown.BY_PEOPLE or last_ms is None:
             return None
-        elapsed_ms = request.requested_at_ms - last_ms
-        wanted_days = declaration.retraining.cooldown_days
-        if elapsed_ms >= round(wanted_days * DAY_MS):  # the drift process computes it in the same way
+        if not retraining_cooldown.holds(request.requested_at_ms, [last_ms], days):
             return None
-        days = elapsed_ms / DAY_MS
-        return f"only {days:.1f} of {wanted_days:g} days of cooldown have passed since the last training"
+        elapsed_days = (request.requested_at_ms - last_ms) / DAY_MS
+        end = times.minute(retraining_cooldown.end_ms(last_ms, days))
+        return (
+            f"only {elapsed_days:.1f} of {days:g} days of cooldown have passed since the last training: "
+            f"possible from {end}; driftline retrain need not wait"
+        )

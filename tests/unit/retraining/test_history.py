@@ -38,7 +38,8 @@ def test_cooldown_counts_from_the_last_training_in_event_time():
     history.add(finished(request(), "rejected"))
 
     assert history.cooldown_refusal(after(13.9), DECLARATION) == (
-        "only 13.9 of 14 days of cooldown have passed since the last training"
+        "only 13.9 of 14 days of cooldown have passed since the last training: possible from "
+        "2023-11-28 22:13 UTC; driftline retrain need not wait"
     )
     assert history.cooldown_refusal(after(14), DECLARATION) is None
 
