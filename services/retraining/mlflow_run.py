@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import structlog
 
 from services.model_registry import (
     artifact_location,
@@ -51,8 +52,12 @@ FILES = "run"
 REPEATED = (REQUEST, CONTEXT, DECLARATION)
 """What a run is repeated with, besides its code."""
 REPORTS = (DATA_VERSION, VALIDATION, VALIDATION_PAGE, CHOICES, EVALUATION, GATES)
+EVIDENCE = (DATA_VERSION, GATES)
+"""What the ledger says of a version: see `services.retraining.ledger_evidence`."""
 ARTIFACT_BYTES_MAX = 256 * bounded_download.MIB
-"""Maximum size of that file: a reference of thousands of features has a few MiB."""
+"""Maximum size of such a file: a reference of thousands of features has a few MiB."""
+
+_log = structlog.get_logger()
 
 
 class RegisteredCandidate(msgspec.Struct, frozen=True):
@@ -94,6 +99,32 @@ def with_version(registered: RegisteredCandidate, version: int) -> RegisteredCan
     """Return the candidate with the version that the registry assigned."""
     reference = msgspec.structs.replace(registered.reference, version=version)
     return msgspec.structs.replace(registered, version=version, reference=reference)
+
+
+def restore(client: Any, run: RunFolder) -> RegisteredCandidate | None:
+    """Return the candidate of a folder's request as `find`; write its data set and gates into the folder.
+
+    The ledger says of a version what the folder holds, and another machine may have made the version. A run
+    of an older Driftline has no such files.
+    """
+    found = find(client, run.request.model, run.request.request_id)
+    if found is not None:
+        try:
+            _restore_evidence(client, found.run_id, run)
+        except (artifact_location.LocationError, bounded_download.SizeError) as error:
+            _log.warning("retraining.evidence_unreadable", path=found.run_id, error=repr(error))
+    return found
+
+
+def _restore_evidence(client: Any, run_id: str, run: RunFolder) -> None:
+    source = client.get_run(run_id).info.artifact_uri
+    artifact_location.check(source, client.tracking_uri)
+    there = {each.path for each in client.list_artifacts(run_id, FILES)}
+    with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
+        for name in EVIDENCE:
+            if (file := f"{FILES}/{name}") in there:
+                bounded_download.download(source, Path(folder), client.tracking_uri, ARTIFACT_BYTES_MAX, file)
+                run.write_bytes(name, (Path(folder) / file).read_bytes())
 
 
 class RetrainingRun:

@@ -67,9 +67,7 @@ def locked(run: RunFolder) -> Iterator[None]:
 
 
 def _restore(run: RunFolder, settings: Settings) -> None:
-    request = run.request
-    client = mlflow_client.connect(settings)
-    found = mlflow_run.find(client, request.model, request.request_id)
+    found = mlflow_run.restore(mlflow_client.connect(settings), run)
     if found is not None:
         run.write(REGISTERED, found)
 

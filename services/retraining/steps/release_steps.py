@@ -67,11 +67,10 @@ def _write_card(run: RunFolder) -> None:
 
 def register(run: RunFolder, settings: Settings) -> None:
     """Register the candidate as a signed version, once for each request, with the result of its gates."""
-    request = run.request
     client = mlflow_client.connect(settings)
-    found = mlflow_run.find(client, request.model, request.request_id)
+    found = mlflow_run.restore(client, run)
     if found is None:
-        with mlflow_run.RetrainingRun(client, settings, request) as mlflow:
+        with mlflow_run.RetrainingRun(client, settings, run.request) as mlflow:
             found = mlflow_run.register(mlflow, run)
     run.write(REGISTERED, found)
 

@@ -88,6 +88,12 @@ class MemoryRegistry:
     def search_model_versions(self, _: str) -> list[Any]:
         return self.versions
 
+    def get_run(self, _: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/run-1"))
+
+    def list_artifacts(self, *_: str) -> list[Any]:
+        return []
+
     def get_experiment_by_name(self, _: str) -> Any:
         return SimpleNamespace(experiment_id="1")
 

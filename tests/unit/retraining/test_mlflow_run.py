@@ -8,8 +8,11 @@ import msgspec
 import pytest
 
 from services.model_registry import bounded_download, mlflow_client
-from services.retraining import mlflow_run
+from services.retraining import ledger_evidence, mlflow_run, run_folder
+from services.retraining.gates import GateReport, GateResult
 from services.retraining.mlflow_run import ARTIFACT, RegisteredCandidate, RetrainingRun
+from services.retraining.run_folder import REQUEST, VALIDATION
+from services.retraining.training_set import DataDescription
 from services.runtime.settings import Settings
 from streams import records
 from tests.unit.retraining import training_data
@@ -28,6 +31,7 @@ class MemoryClient:
         self.tags: dict[str, str] = {}
         self.ended: list[tuple[str, str]] = []
         self.created: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
         self.artifact_uri = "mlflow-artifacts:/1/run-1/artifacts"
         self.tracking_uri = "http://mlflow:5000"
 
@@ -51,8 +55,16 @@ class MemoryClient:
     def get_run(self, run_id: str) -> Any:
         return types.SimpleNamespace(info=types.SimpleNamespace(artifact_uri=self.artifact_uri))
 
+    def list_artifacts(self, run_id: str, folder: str) -> list[Any]:
+        assert run_id == "run-1"
+        return [types.SimpleNamespace(path=path) for path in self.files if path.startswith(f"{folder}/")]
+
     def download(self, uri: str, folder: Path, tracking_uri: str, bytes_max: int, file: str) -> None:
         assert (uri, tracking_uri) == (self.artifact_uri, self.tracking_uri)
+        if file != ARTIFACT:
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_bytes(self.files[file])
+            return
         kept = msgspec.json.encode(KEPT)
         if len(kept) > bytes_max:
             raise bounded_download.SizeError("too large")
@@ -121,6 +133,36 @@ def test_a_candidate_whose_files_are_elsewhere_is_not_read(client: MemoryClient)
     tags = {mlflow_client.REQUEST_TAG: "r2"}
     client.versions.append(types.SimpleNamespace(version="4", run_id="run-1", tags=tags))
     assert mlflow_run.find(client, MODEL, "r2") is None
+
+
+def test_a_run_of_another_machine_brings_what_the_ledger_says_of_it(
+    client: MemoryClient, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path)
+    run = run_folder.of_request(settings, MODEL, "r1")
+    run.write(REQUEST, training_data.request())
+    tags = {mlflow_client.REQUEST_TAG: "r1"}
+    client.versions.append(types.SimpleNamespace(version="4", run_id="run-1", tags=tags))
+    assert mlflow_run.restore(client, run) == mlflow_run.with_version(KEPT, 4)
+    assert ledger_evidence.of_run(settings, MODEL, "r1") == (None, []), "an older version kept no such files"
+    gate = GateResult("champion", "passed", "better")
+    version = training_data.training_set().version
+    client.files = {
+        "run/data.json": msgspec.json.encode(DataDescription(version=version, text=[], left_out=7)),
+        "run/gates.json": msgspec.json.encode(GateReport([gate])),
+        "run/validation.json": b"{}",
+    }
+    assert mlflow_run.restore(client, run) == mlflow_run.with_version(KEPT, 4)
+    data_set, gates = ledger_evidence.of_run(settings, MODEL, "r1")
+    assert data_set is not None
+    assert (data_set["sha256"], data_set["left_out"], gates) == (version.sha256, 7, [gate])
+    assert not run.has(VALIDATION)
+
+
+def test_a_request_without_a_version_brings_nothing(client: MemoryClient, tmp_path: Path) -> None:
+    run = run_folder.of_request(Settings(home=tmp_path), MODEL, "r1")
+    run.write(REQUEST, training_data.request())
+    assert mlflow_run.restore(client, run) is None
 
 
 def test_a_promotion_keeps_the_previous_champion_and_may_be_repeated(client: MemoryClient) -> None:

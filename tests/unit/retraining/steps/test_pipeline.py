@@ -48,7 +48,7 @@ def test_a_request_whose_version_exists_is_not_trained_again(
     known = RegisteredCandidate(
         4, "r", 9, {}, [], Reference(version=4, features=[], score=None, log_loss=0.5)
     )
-    monkeypatch.setattr(mlflow_run, "find", lambda *_: known)
+    monkeypatch.setattr(mlflow_run, "restore", lambda *_: known)
     run = runs.prepared(tmp_path)
     assert pipeline.run_all(run, Settings(home=tmp_path)) == known
     assert run.has(REGISTERED)
