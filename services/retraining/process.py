@@ -1,14 +1,13 @@
 """The retraining process: requests -> gated, promoted models. Delivery: `services.retraining.session`."""
 
 import functools
-import os
 
 import structlog
 
 from services.retraining import request_api, session, trainings
 from services.retraining.request_api import RequestInbox
 from services.retraining.request_queue import RequestQueue
-from services.runtime import blocking_process
+from services.runtime import blocking_process, thread_count
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
@@ -18,8 +17,8 @@ log = structlog.get_logger()
 
 def run() -> None:
     """Train, gate and promote a new model for each request, until SIGINT or SIGTERM."""
-    # One thread per fit, before OpenMP loads: two fits run side by side; sums have the same order anywhere.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # One thread per fit, in the processes that are started from here: two fits run side by side.
+    thread_count.limit()
     settings = Settings()
     folder, quarantine = DeclarationFolder(settings.models), Quarantine("retraining")
     requests, inbox = RequestQueue(), RequestInbox()

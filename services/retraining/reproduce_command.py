@@ -6,9 +6,8 @@ from pathlib import Path
 
 from services.model_registry import mlflow_client
 from services.model_registry.mlflow_client import RegistryError
-from services.retraining import reproduction
 from services.retraining.errors import RetrainingError
-from services.retraining.run_folder import DATA
+from services.runtime import thread_count
 from services.runtime.command_output import fail, ok, say
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.settings import Settings
@@ -35,6 +34,9 @@ def get(model: str, *, version: int, output: Path) -> None:
         version: Registered version.
         output: The file.
     """
+    from services.retraining import reproduction  # late: imports NumPy, see `thread_count`
+    from services.retraining.run_folder import DATA  # late: as above
+
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="driftline-data-") as folder:
         try:
@@ -51,12 +53,15 @@ def get(model: str, *, version: int, output: Path) -> None:
 def reproduce(model: str, *, version: int) -> None:
     """Train a version again from its data, code and declaration, and compare data and scores.
 
-    The exit code is 0 if both are the same.
+    One thread trains, as in the service. The exit code is 0 if both are the same.
 
     Args:
         model: Declared model.
         version: Registered version, made by a retraining.
     """
+    thread_count.limit()
+    from services.retraining import reproduction  # late: imports NumPy, see `thread_count`
+
     settings = Settings()
     with tempfile.TemporaryDirectory(prefix="driftline-reproduce-") as folder:
         try:

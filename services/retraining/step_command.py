@@ -1,8 +1,8 @@
 """``driftline retraining step`` runs one step of a retraining in its run folder."""
 
-import os
 from pathlib import Path
 
+from services.runtime import thread_count
 from services.runtime.command_output import fail, ok, say
 from services.runtime.settings import Settings
 
@@ -18,8 +18,7 @@ def step(name: str, *, run: Path) -> None:
         name: The step.
         run: The folder of the run, below runs/ in the home folder.
     """
-    # One thread, as in the service: sums in another order would give another model.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    thread_count.limit()
     from services.retraining.orchestration import exit_status, preparation  # late: they import NumPy,
     from services.retraining.run_folder import REQUEST, RunFolder  # late: which reads the variable when
     from services.retraining.steps import pipeline  # late: it is loaded

@@ -1,8 +1,8 @@
 """``driftline retraining prepare``, ``run`` and ``submit``: a retraining outside of the service."""
 
-import os
 from pathlib import Path
 
+from services.runtime import thread_count
 from services.runtime.command_output import fail, ok, say
 from services.runtime.settings import Settings
 
@@ -17,8 +17,8 @@ def prepare(model: str, *, request_id: str = "", reason: str = "by hand") -> Non
         request_id: Its id; a request gets one version, however often it is repeated. Default: a new one.
         reason: Why, for the run and the people who read of it.
     """
-    _one_thread()
-    from services.retraining.orchestration import exit_status, preparation  # late: see `_one_thread`
+    thread_count.limit()
+    from services.retraining.orchestration import exit_status, preparation  # late: see `thread_count`
 
     with exit_status.told():
         run = preparation.prepare(Settings(), preparation.request_of(model, request_id, reason))
@@ -33,9 +33,9 @@ def run(model: str, *, request_id: str = "", reason: str = "by hand") -> None:
         request_id: Its id; a request gets one version, however often it is repeated. Default: a new one.
         reason: Why, for the run and the people who read of it.
     """
-    _one_thread()
-    from services.retraining.orchestration import exit_status, preparation  # late: see `_one_thread`
-    from services.retraining.steps import pipeline  # late: see `_one_thread`
+    thread_count.limit()
+    from services.retraining.orchestration import exit_status, preparation  # late: see `thread_count`
+    from services.retraining.steps import pipeline  # late: see `thread_count`
 
     settings = Settings()
     with exit_status.told():
@@ -61,11 +61,3 @@ def submit(*, run: Path) -> None:
     with exit_status.told():
         request = preparation.submit(Settings(), RunFolder(run))
     ok(f"asked for the release of {request.request_id}; the process driftline retraining does it")
-
-
-def _one_thread() -> None:
-    """Let libraries use one thread, as the service does: sums in another order would give another model.
-
-    OpenMP and OpenBLAS read the variable when they are loaded, so imports that load them follow.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
