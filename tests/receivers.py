@@ -17,6 +17,9 @@ class HttpReceiver:
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        """By lower-case name."""
+        self.paths: list[str] = []
         self.answer: Callable[[int], int] = lambda _: 200
         """From the number of the request, counted from 1, to a status."""
         receiver, lock = self, threading.Lock()
@@ -26,6 +29,8 @@ class HttpReceiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 with lock:
                     receiver.bodies.append(json.loads(body))
+                    receiver.headers.append({name.lower(): value for name, value in self.headers.items()})
+                    receiver.paths.append(self.path)
                     number = len(receiver.bodies)
                 status = receiver.answer(number)
                 with contextlib.suppress(OSError):  # who asked may be gone by now

@@ -3,11 +3,11 @@
 An alert is sent once to each destination that a route of its model names. Alerts within ``group_seconds``
 form one message. An open alert is sent again after ``repeat_after_hours``. An alert that was sent and is
 resolved is sent once more as resolved. A failing destination is retried with a growing back-off and does not
-delay other destinations.
+delay other destinations. A webhook gets each alert by itself, at once, until it accepts it.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 from services.runtime.declaration import HOUR_MS, AlertRoute, Alerts
@@ -18,12 +18,14 @@ ALERTS_MAX = 5000
 ATTEMPTS_MAX = 8
 """Maximum attempts, about five minutes; then the alert counts as sent and is repeated if it is still open."""
 PAUSE_MS_MIN, PAUSE_MS_MAX = 1000, 120_000
+WEBHOOK_CALLS_MAX = 8
+"""Maximum calls of one webhook at once; each has a thread."""
 SEVERITIES: Sequence[Severity] = get_args(Severity)
 ALL = "all"
 """Entry in the segments of a route that matches alarms without a segment."""
 
-ModelDestination = tuple[str, str]
-"""A model and a destination; their alerts are grouped into one message."""
+MessageKey = tuple[str, str, str]
+"""A model, a destination, and the alert if it is a message of its own; otherwise ''."""
 Occasion = Literal["new", "again", "resolved"]
 
 
@@ -62,9 +64,15 @@ class _SendSchedule:
 class AlertState:
     """Keeps alerts and notifications, and decides what to send."""
 
-    def __init__(self, declared: Mapping[str, Alerts], *, age_ms_max: float) -> None:
-        """Start empty. Alerts older than ``age_ms_max`` are not sent."""
+    def __init__(
+        self, declared: Mapping[str, Alerts], *, age_ms_max: float, webhooks: Collection[str] = ()
+    ) -> None:
+        """Start empty. Alerts older than ``age_ms_max`` are not sent.
+
+        The destinations ``webhooks`` get one alert a message, and are tried until an alert is that old.
+        """
         self._declared = declared
+        self._webhooks = frozenset(webhooks)
         self._age_ms_max = age_ms_max
         self._alerts: dict[str, Alert] = {}
         """Alerts that are open or may be sent."""
@@ -72,7 +80,7 @@ class AlertState:
         """The latest notification by destination and alert id."""
         self._ended: set[str] = set()
         """Ids of resolved alarms."""
-        self._schedules: dict[ModelDestination, _SendSchedule] = {}
+        self._schedules: dict[MessageKey, _SendSchedule] = {}
         self.silences: dict[str, Silence] = {}
         self.stale_total = 0
 
@@ -116,26 +124,28 @@ class AlertState:
             schedule = self._schedules.setdefault(target, _SendSchedule())
             if schedule.first_ms is None:
                 schedule.first_ms = now_ms
-            group_ms = self._declared[target[0]].group_seconds * 1000
-            if not schedule.in_flight and now_ms >= max(schedule.first_ms + group_ms, schedule.retry_ms):
+            model, destination, alert_id = target
+            group_ms = 0 if alert_id else self._declared[model].group_seconds * 1000
+            is_due = not schedule.in_flight and now_ms >= max(schedule.first_ms + group_ms, schedule.retry_ms)
+            if is_due and (not alert_id or self._calls_in_flight(destination) < WEBHOOK_CALLS_MAX):
                 schedule.in_flight = True
-                found.append(Delivery(*target, tuple(parts), self._open_after(target, parts)))
+                found.append(Delivery(model, destination, tuple(parts), self._open_after(target, parts)))
         return found
 
     def delivered(self, delivery: Delivery, now_ms: int) -> list[Notified]:
         """Record that a message was accepted; return the notifications to store."""
-        self._schedules[delivery.model, delivery.destination] = _SendSchedule()
+        self._schedules[self._key_of(delivery)] = _SendSchedule()
         return self._settled(delivery, now_ms, given_up=False)
 
     def failed(self, delivery: Delivery, now_ms: int) -> list[Notified]:
-        """Plan another attempt, or give up; return the notifications to store."""
-        schedule = self._schedules[delivery.model, delivery.destination]
+        """Plan another attempt, or give up, which a webhook never does; return the notifications to store."""
+        schedule = self._schedules[self._key_of(delivery)]
         schedule.in_flight = False
         schedule.attempts += 1
-        schedule.retry_ms = now_ms + min(PAUSE_MS_MIN << schedule.attempts, PAUSE_MS_MAX)
-        if schedule.attempts < ATTEMPTS_MAX:
+        schedule.retry_ms = now_ms + min(PAUSE_MS_MIN << min(schedule.attempts, ATTEMPTS_MAX), PAUSE_MS_MAX)
+        if schedule.attempts < ATTEMPTS_MAX or delivery.destination in self._webhooks:
             return []
-        self._schedules[delivery.model, delivery.destination] = _SendSchedule()
+        self._schedules[self._key_of(delivery)] = _SendSchedule()
         return self._settled(delivery, now_ms, given_up=True)
 
     def forgotten(self, now_ms: int) -> list[tuple[str, str]]:
@@ -174,15 +184,25 @@ class AlertState:
 
     # -- decisions -------------------------------------------------------------------------------
 
-    def _waiting(self, now_ms: int) -> dict[ModelDestination, list[MessagePart]]:
-        waiting: dict[ModelDestination, dict[str, MessagePart]] = {}
+    def _calls_in_flight(self, destination: str) -> int:
+        return sum(each.in_flight for key, each in self._schedules.items() if key[1] == destination)
+
+    def _key_of(self, delivery: Delivery) -> MessageKey:
+        return self._key(delivery.model, delivery.destination, delivery.parts[0].alert.alert_id)
+
+    def _key(self, model: str, destination: str, alert_id: str) -> MessageKey:
+        return model, destination, alert_id if destination in self._webhooks else ""
+
+    def _waiting(self, now_ms: int) -> dict[MessageKey, list[MessagePart]]:
+        waiting: dict[MessageKey, dict[str, MessagePart]] = {}
         for alert in self._alerts.values():
             if self._is_silenced(alert, now_ms):
                 continue
             for route in self._routes(alert):
                 part = self._part(alert, route, now_ms)
                 if part is not None:  # once, even if two routes name this destination
-                    waiting.setdefault((alert.model, route.to), {})[alert.alert_id] = part
+                    key = self._key(alert.model, route.to, alert.alert_id)
+                    waiting.setdefault(key, {})[alert.alert_id] = part
         for target in self._schedules.keys() - waiting.keys():
             if not self._schedules[target].in_flight:
                 del self._schedules[target]
@@ -220,7 +240,7 @@ class AlertState:
             alert for alert in self._alerts.values() if alert.stands and alert.alert_id not in self._ended
         ]
 
-    def _open_after(self, target: ModelDestination, parts: Sequence[MessagePart]) -> int:
+    def _open_after(self, target: MessageKey, parts: Sequence[MessagePart]) -> int:
         known = {each.alert.alert_id for each in parts if each.occasion != "resolved" and each.alert.stands}
         known |= {
             alert_id

@@ -56,6 +56,9 @@ def of_retraining(record: RetrainingRequested | RetrainingFinished, recorded_ms:
         title=title,
         at_ms=record.requested_at_ms,
         recorded_ms=recorded_ms,
+        request_id=record.request_id,
+        event=what,
+        version=record.version if isinstance(record, RetrainingFinished) else 0,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.alerting import destinations, notification_log
+from services.alerting import destinations, notification_log, webhooks
 from services.alerting.delivery import SendingError, send
 from services.alerting.messages import Message
 from services.runtime import declaration_file, kafka_consumers, kafka_producers
@@ -118,7 +118,11 @@ def test(destination: str) -> None:
         thread="driftline-test",
     )
     try:
-        send(urls[destination], message)
+        if webhooks.is_webhook(urls[destination]):
+            body = {"event_type": "driftline.test", "client_payload": {"title": message.title}}
+            webhooks.send(urls[destination], f"driftline-test-{secrets.token_hex(3)}", body)
+        else:
+            send(urls[destination], message)
     except SendingError as error:
         fail(f"{COMMAND}: {destination}: {error}")
     ok(f"{destination} ({destinations.masked(urls[destination])}) accepted the test message")

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from kafka import KafkaConsumer, TopicPartition
 
-from services.alerting import alerts, destinations, notification_log
+from services.alerting import alerts, destinations, notification_log, webhooks
 from services.alerting.alert_state import AlertState, Delivery
 from services.alerting.delivery import SendingError, send
 from services.alerting.messages import message
@@ -92,7 +92,8 @@ class AlertingSession:
         }
         self._reports = reports
         self._clock = EventClock("alerting", settings.event_ahead_seconds_max)
-        self._state = AlertState(routed, age_ms_max=age_ms_max)
+        hooks = [name for name, url in urls.items() if webhooks.is_webhook(url)]
+        self._state = AlertState(routed, age_ms_max=age_ms_max, webhooks=hooks)
         self._age_ms_max = age_ms_max
         self._consumer = consumer
         self._recreated = RecreatedTopics(consumer)
@@ -226,7 +227,7 @@ class AlertingSession:
         """Send one message; each runs in a separate thread, so that a hanging destination delays no other."""
         accepted = False
         try:
-            send(self._urls[delivery.destination], message(delivery, self._dashboard_url))
+            self._deliver(delivery)
             accepted = True
         except SendingError:
             pass  # `_observe` logs it
@@ -237,6 +238,14 @@ class AlertingSession:
             )
         finally:  # whatever ends the thread
             self._finished.put((delivery, accepted))
+
+    def _deliver(self, delivery: Delivery) -> None:
+        url = self._urls[delivery.destination]
+        if webhooks.is_webhook(url):
+            for part in delivery.parts:  # there is one
+                webhooks.send(url, webhooks.key_of(part), webhooks.body_of(part))
+        else:
+            send(url, message(delivery, self._dashboard_url))
 
     def _store_finished(self, wait_seconds: float = 0.0) -> None:
         """Store the notifications of finished deliveries before anything else is sent."""

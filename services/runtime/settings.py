@@ -127,7 +127,8 @@ class Settings(BaseSettings):
     alert_destinations: SecretStr = Field(
         SecretStr(""),
         description="Destinations of alerts: name=URL, separated by spaces; names as in model.yaml, URLs of "
-        "apprise (slack://, pagerduty://, mailto://, json:// and 170 more)",
+        "apprise (slack://, pagerduty://, mailto://, json:// and 170 more), or "
+        "webhook+https://TOKEN@host/path for programs such as CI",
     )
     alert_destinations_file: Path | None = Field(
         None, description="The same in a file, one per line; a line that begins with # is a comment"

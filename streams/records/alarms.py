@@ -65,6 +65,12 @@ class Alert(msgspec.Struct, kw_only=True, frozen=True):
     """Whether the alert stays open until it is resolved, as alarms do."""
     recorded_ms: TimeMs = 0
     """Wall time of the record from which the alert was made."""
+    request_id: str = ""
+    """The request of a retraining; empty for all other kinds."""
+    event: str = ""
+    """What happened to it: ``requested``, or its result; empty for all other kinds."""
+    version: Int64 = 0
+    """The version of its candidate; 0: none."""
 
 
 class Notified(msgspec.Struct, kw_only=True, frozen=True, tag="notified"):

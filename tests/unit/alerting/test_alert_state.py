@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from services.alerting.alert_state import ATTEMPTS_MAX, AlertState, Delivery, matches
+from services.alerting.alert_state import (
+    ATTEMPTS_MAX,
+    PAUSE_MS_MAX,
+    PAUSE_MS_MIN,
+    WEBHOOK_CALLS_MAX,
+    AlertState,
+    Delivery,
+    matches,
+)
 from services.runtime.declaration import HOUR_MS, Alerts
 from streams.records import Alert, Notified, Silence
 
@@ -216,3 +224,61 @@ def test_silence_matches_the_fields_that_it_names():
     assert matches(silence, alert(segment="origin=EWR"))
     assert not matches(silence, alert(segment="origin=JFK"))
     assert not matches(silence, alert(model="n", segment="origin=EWR"))
+
+
+def webhook(*routes: dict[str, Any]) -> AlertState:
+    declared = Alerts.model_validate({"routes": routes or ({"to": "ci"},)})
+    return AlertState({"m": declared}, age_ms_max=AGE_MS, webhooks={"ci"})
+
+
+def test_a_webhook_gets_each_alert_at_once_and_alone():
+    one = webhook({"to": "ci"}, {"to": "oncall"})
+    for name in ("a", "b"):
+        one.add_alert(alert(name, stands=False), NOW_MS)
+    assert contents(one.due(NOW_MS)) == [("ci", [("a", "new")]), ("ci", [("b", "new")])]
+    assert contents(one.due(NOW_MS + GROUP_MS)) == [("oncall", [("a", "new"), ("b", "new")])]
+
+
+def test_a_webhook_that_is_away_is_tried_with_pauses_until_the_alert_is_too_old_and_delays_no_other():
+    one = webhook()
+    one.add_alert(alert("a", stands=False), NOW_MS)
+    now_ms, pauses = NOW_MS, []
+    for _ in range(3 * ATTEMPTS_MAX):
+        (delivery,) = one.due(now_ms)
+        assert one.failed(delivery, now_ms) == []
+        before_ms = now_ms
+        while not (found := one.due(now_ms)):
+            now_ms += 1000
+        pauses.append(now_ms - before_ms)
+        one.failed(found[0], now_ms)
+        now_ms += PAUSE_MS_MAX
+    assert pauses[0] == 2 * PAUSE_MS_MIN
+    assert pauses[-1] == PAUSE_MS_MAX
+    one.add_alert(alert("b", stands=False, recorded_ms=now_ms), now_ms)
+    assert ("ci", [("b", "new")]) in contents(one.due(now_ms))
+    late_ms = NOW_MS + AGE_MS + 2 * HOUR_MS
+    one.forgotten(late_ms)
+    assert "a" not in str(contents(one.due(late_ms)))
+
+
+def test_an_accepted_webhook_is_not_sent_again_after_a_restart():
+    one = webhook()
+    one.add_alert(alert("a", stands=False), NOW_MS)
+    (delivery,) = one.due(NOW_MS)
+    (stored,) = one.delivered(delivery, NOW_MS)
+    assert (stored.destination, stored.state) == ("ci", "resolved")
+    again = webhook()
+    again.add_notified(stored)
+    again.add_alert(alert("a", stands=False), NOW_MS)
+    assert again.due(NOW_MS + HOUR_MS) == []
+
+
+def test_a_webhook_gets_a_bounded_number_of_calls_at_once():
+    one = webhook()
+    for number in range(WEBHOOK_CALLS_MAX + 3):
+        one.add_alert(alert(f"f{number}", stands=False), NOW_MS)
+    found = one.due(NOW_MS)
+    assert len(found) == WEBHOOK_CALLS_MAX
+    assert one.due(NOW_MS) == []
+    one.delivered(found[0], NOW_MS)
+    assert contents(one.due(NOW_MS)) == [("ci", [(f"f{WEBHOOK_CALLS_MAX}", "new")])]

@@ -61,6 +61,15 @@ def test_severity_of_a_retraining_follows_its_result(result, severity):
     found = alerts.of_retraining(finished, NOW_MS)
     assert (found.severity, found.stands, found.alert_id) == (severity, False, f"r-{result}")
     assert found.title == f"retraining {result}, version 4: why"
+    assert (found.request_id, found.event, found.version) == ("r", result, 4)
+
+
+def test_a_request_for_a_retraining_is_an_alert_with_its_id():
+    asked = records.RetrainingRequested(
+        request_id="r", model="m", trigger="http", requested_at_ms=1, reason="nightly"
+    )
+    found = alerts.of_retraining(asked, NOW_MS)
+    assert (found.request_id, found.event, found.version, found.severity) == ("r", "requested", 0, "info")
 
 
 def test_only_an_earlier_version_is_a_rollback():

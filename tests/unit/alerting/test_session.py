@@ -10,9 +10,11 @@ from services.alerting import alerts, session
 from services.alerting.delivery import SendingError
 from services.alerting.session import AlertingSession
 from services.runtime import metrics
+from services.runtime.declaration import AlertRoute, Alerts
 from services.runtime.settings import Settings
 from services.runtime.topic_identity import TopicRecreatedError
 from streams import codec, records, topics
+from tests.receivers import http_receiver
 from tests.unit.drift import scenario
 from tests.unit.drift.memory_kafka import MemoryConsumer
 
@@ -101,6 +103,48 @@ def test_whatever_a_destination_raises_its_delivery_is_settled(
         ("bad", False),
         ("good", True),
     ]
+
+
+def test_the_end_of_a_retraining_reaches_a_webhook_that_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receiver fails first. Its second call is accepted, recorded, and the last one."""
+    time_ms = codec.now_ms()
+    monkeypatch.setattr(session, "now_ms", lambda: time_ms)
+    route = AlertRoute(to="ci", kinds=("retraining",), minimum_severity="info")
+    declared = scenario.declaration()
+    declared = declared.model_copy(update={"alerts": Alerts(routes=(route,))})
+    consumer, written = MemoryConsumer(), list[Any]()
+    finished = records.RetrainingFinished(
+        request_id="nightly-1",
+        model="m",
+        trigger="http",
+        requested_at_ms=time_ms,
+        result="promoted",
+        version=4,
+    )
+    consumer.write(topics.RETRAINING.name, records.encode(finished))
+    with http_receiver() as receiver:
+        receiver.answer = lambda number: 500 if number == 1 else 204
+        running = AlertingSession(
+            Settings(_env_file=None, alert_replays=True),
+            {"m": declared},
+            cast("Any", consumer),
+            cast("Any", SimpleNamespace(write_what_fits=lambda batch: written.extend(*batch.values()))),
+            {"ci": f"webhook+http://token@127.0.0.1:{receiver.port}/hook"},
+            cast("Any", SimpleNamespace(add=lambda *_: None)),
+        )
+        for message in consumer.logs.popitem()[1]:
+            running._add(message)
+        for _ in range(3):
+            for delivery in running._state.due(time_ms):
+                running._in_flight += 1
+                running._send(delivery)
+            running._store_finished()
+            time_ms += 60_000
+    assert [body["event_type"] for body in receiver.bodies] == ["driftline.retraining.promoted"] * 2
+    assert {each["idempotency-key"] for each in receiver.headers} == {"nightly-1-promoted"}
+    ((_, value, _),) = written
+    stored = records.decoder_of(records.Notified).decode(value)
+    assert (stored.destination, stored.alert.request_id) == ("ci", "nightly-1")
 
 
 def test_a_topic_that_is_recreated_ends_the_session(alerting: AlertingSession) -> None:
