@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,6 +53,12 @@ FILES = "run"
 REPEATED = (REQUEST, CONTEXT, DECLARATION)
 """What a run is repeated with, besides its code."""
 REPORTS = (DATA_VERSION, VALIDATION, VALIDATION_PAGE, CHOICES, EVALUATION, GATES)
+COMPARED = {
+    "training.py": "driftline.code.training_sha256",
+    "rows": "driftline.data.sha256",
+    "scores": "driftline.outputs_sha256",
+}
+"""The tags that tell whether two candidates are the same."""
 EVIDENCE = (DATA_VERSION, GATES)
 """What the ledger says of a version: see `services.retraining.ledger_evidence`."""
 ARTIFACT_BYTES_MAX = 256 * bounded_download.MIB
@@ -72,6 +79,8 @@ class RegisteredCandidate(msgspec.Struct, frozen=True):
     reference: records.Reference
     tables: dict[str, int] = {}
     """Version of each Delta table that it was trained on."""
+    differs: list[str] = []
+    """In what the folder's candidate differs from this one, which its request has registered before."""
 
 
 def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None:
@@ -172,7 +181,7 @@ class RetrainingRun:
 
         now_ms = times.now_ms()
         found = run.read(EVALUATION, Evaluation).named()
-        tags, candidate = _tags_of(run), model_steps.estimators(run).candidate
+        tags, candidate = tags_of(run), model_steps.estimators(run).candidate
         parameters = version_facts.parameters(run, candidate)
         self._client.log_batch(
             self.run_id,
@@ -226,7 +235,7 @@ def register(mlflow: RetrainingRun, run: RunFolder) -> RegisteredCandidate:
     return with_version(kept, mlflow.register(run, kept))
 
 
-def _tags_of(run: RunFolder) -> dict[str, str]:
+def tags_of(run: RunFolder) -> dict[str, str]:
     """Return the tags that tell on what, with what and against what the candidate was trained."""
     evaluation = run.read(EVALUATION, Evaluation)
     return {
@@ -237,6 +246,12 @@ def _tags_of(run: RunFolder) -> dict[str, str]:
         "driftline.gates": "; ".join(run.read(GATES, GateReport).reasons) or "passed",
         **version_facts.code_tags(run),
     }
+
+
+def differences(client: Any, run_id: str, own: Mapping[str, str]) -> list[str]:
+    """Return in words in what a candidate with these tags differs from that of a run; see `tags_of`."""
+    known = client.get_run(run_id).data.tags
+    return [what for what, tag in COMPARED.items() if tag in known and known[tag] != own[tag]]
 
 
 def promote(client: Any, declaration: ModelDeclaration, version: int) -> None:

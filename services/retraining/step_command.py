@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.runtime import thread_count
-from services.runtime.command_output import fail, ok, say
+from services.runtime.command_output import fail, ok, say, warn
 from services.runtime.settings import Settings
 
 
@@ -21,7 +21,7 @@ def step(name: str, *, run: Path) -> None:
     thread_count.limit()
     from services.retraining.orchestration import exit_status, preparation  # late: they import NumPy,
     from services.retraining.run_folder import REQUEST, RunFolder  # late: which reads the variable when
-    from services.retraining.steps import pipeline  # late: it is loaded
+    from services.retraining.steps import pipeline, release_steps  # late: it is loaded
 
     folder = RunFolder(run)
     if not folder.has(REQUEST):
@@ -31,5 +31,7 @@ def step(name: str, *, run: Path) -> None:
         is_new = preparation.run_one(wanted, folder, Settings())
     if is_new:
         ok(f"{name}: wrote {', '.join(wanted.outputs)}")
+        if wanted is release_steps.REGISTER and (text := release_steps.kept_text(folder)):
+            warn(f"{name}: {text}")
     else:
         say(f"{name}: nothing that it reads has changed")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.runtime import thread_count
-from services.runtime.command_output import fail, ok, say
+from services.runtime.command_output import fail, ok, say, warn
 from services.runtime.settings import Settings
 
 
@@ -35,7 +35,7 @@ def run(model: str, *, request_id: str = "", reason: str = "by hand") -> None:
     """
     thread_count.limit()
     from services.retraining.orchestration import exit_status, preparation  # late: see `thread_count`
-    from services.retraining.steps import pipeline  # late: see `thread_count`
+    from services.retraining.steps import pipeline, release_steps  # late: see `thread_count`
 
     settings = Settings()
     with exit_status.told():
@@ -43,6 +43,8 @@ def run(model: str, *, request_id: str = "", reason: str = "by hand") -> None:
         for step in pipeline.STEPS:
             is_new = preparation.run_one(step, folder, settings)
             say(f"{step.name}: {'done' if is_new else 'nothing that it reads has changed'}")
+        if text := release_steps.kept_text(folder):
+            warn(text)
         preparation.submit(settings, folder)
     ok(f"asked for the release of {folder.request.request_id}; the process driftline retraining does it")
 

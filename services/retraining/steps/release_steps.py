@@ -1,5 +1,7 @@
 """The steps that make a version of a candidate: card and register."""
 
+import msgspec
+
 from services.model_registry import mlflow_client, model_card_store
 from services.monitoring import reference
 from services.retraining import candidate, evidence, mlflow_run, plots, version_facts
@@ -67,12 +69,28 @@ def _write_card(run: RunFolder) -> None:
 
 def register(run: RunFolder, settings: Settings) -> None:
     """Register the candidate as a signed version, once for each request, with the result of its gates."""
-    client = mlflow_client.connect(settings)
+    client, tags = mlflow_client.connect(settings), mlflow_run.tags_of(run)
     found = mlflow_run.restore(client, run)
     if found is None:
         with mlflow_run.RetrainingRun(client, settings, run.request) as mlflow:
             found = mlflow_run.register(mlflow, run)
+    else:
+        differs = mlflow_run.differences(client, found.run_id, tags)
+        found = msgspec.structs.replace(found, differs=differs)
     run.write(REGISTERED, found)
+
+
+def kept_text(run: RunFolder) -> str:
+    """Return what to do about a candidate that was not registered, as its request has another; or nothing."""
+    registered = run.read(REGISTERED, RegisteredCandidate)
+    if not registered.differs:
+        return ""
+    model = run.request.model
+    return (
+        f"this candidate was not registered: its request has {model} version {registered.version} already, "
+        f"which is kept; they differ in {' and '.join(registered.differs)}. To register it, make a new "
+        f"request: 'driftline retraining prepare {model}'"
+    )
 
 
 def announce(run: RunFolder, settings: Settings) -> RegisteredCandidate:

@@ -89,7 +89,8 @@ class MemoryRegistry:
         return self.versions
 
     def get_run(self, _: str) -> Any:
-        return SimpleNamespace(info=SimpleNamespace(artifact_uri="mlflow-artifacts:/1/run-1"))
+        info = SimpleNamespace(run_id="run-1", artifact_uri="mlflow-artifacts:/1/run-1")
+        return SimpleNamespace(info=info, data=self.run.data)
 
     def list_artifacts(self, *_: str) -> list[Any]:
         return []

@@ -109,6 +109,27 @@ def test_a_request_gets_one_version_whatever_is_repeated(
     assert len(registry.versions) == 1
 
 
+def test_another_candidate_of_a_request_is_told_that_its_version_is_kept(
+    tmp_path: Path, registry: runs.MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, settings = released(tmp_path)
+    first = run.read(REGISTERED, RegisteredCandidate)
+    assert release_steps.kept_text(run) == "", "it is of this candidate"
+    monkeypatch.setattr(mlflow_run, "_restore", lambda _client, _version: first)
+    (run.path / "code" / "training.py").write_text(
+        runs.TRAINING.replace("Regression()", "Regression(C=1e-3)")
+    )
+    run.remove(REGISTERED)
+    for step in pipeline.STEPS[1:]:
+        run_step(step, run, settings)
+    assert release_steps.kept_text(run) == (
+        "this candidate was not registered: its request has arrival_delay version 1 already, which is kept; "
+        "they differ in training.py and scores. To register it, make a new request: "
+        "'driftline retraining prepare arrival_delay'"
+    )
+    assert run.read(REGISTERED, RegisteredCandidate).version == first.version
+
+
 def test_a_refused_candidate_is_registered_as_challenger(
     tmp_path: Path, registry: runs.MemoryRegistry
 ) -> None:
