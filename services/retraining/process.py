@@ -4,7 +4,7 @@ import functools
 
 import structlog
 
-from services.retraining import request_api, session, trainings
+from services.retraining import request_api, session
 from services.retraining.request_api import RequestInbox
 from services.retraining.request_queue import RequestQueue
 from services.runtime import blocking_process, thread_count
@@ -22,7 +22,6 @@ def run() -> None:
     settings = Settings()
     folder, quarantine = DeclarationFolder(settings.models), Quarantine("retraining")
     requests, inbox = RequestQueue(), RequestInbox()
-    trainings.training_server()
     try:
         blocking_process.run(
             "retraining",

@@ -27,10 +27,8 @@ log = structlog.get_logger()
 
 @functools.cache
 def training_server() -> ForkServerContext:
-    """Return the server of this process that forks the trainings; its imports begin now."""
-    server = training_process.server()
-    training_process.warm_up(server)
-    return server
+    """Return the server of this process that forks the trainings; its imports begin with the first call."""
+    return training_process.server()
 
 
 def start_training(run: RunFolder, settings: Settings, limits: TrainingLimits) -> TrainingProcess:
@@ -74,6 +72,7 @@ class Trainings:
         if self._retrainer.history.is_finished(request.request_id):
             log.info("retraining.repeat", request_id=request.request_id)
         else:
+            training_server()  # it imports the slow libraries while the request is prepared
             self._queue.add(offset, request)
 
     def step(self) -> None:

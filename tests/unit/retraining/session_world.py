@@ -123,8 +123,11 @@ class World:
         """What the process of a request gives, by request and attempt; `None`: it works."""
         self.started: list[str] = []
         self.killed: list[str] = []
+        self.servers: list[int] = []
+        """How many trainings had begun whenever the server of the trainings was asked for."""
         self.time = 0.0
         monkeypatch.setattr(trainings, "start_training", self.start)
+        monkeypatch.setattr(trainings, "training_server", lambda: self.servers.append(len(self.started)))
         monkeypatch.setattr("services.retraining.trainings.time.monotonic", lambda: self.time)
         monkeypatch.setattr(session, "PlanWatch", lambda _: SimpleNamespace(refresh=bool))
         monkeypatch.setattr(session, "RecordProducer", lambda _: self.producer)

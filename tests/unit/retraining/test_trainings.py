@@ -79,6 +79,17 @@ def test_models_are_trained_side_by_side_and_each_one_at_a_time(trained: World) 
     assert trained.consumer.position == 4
 
 
+def test_the_libraries_of_a_training_are_loaded_from_the_first_request_on(trained: World) -> None:
+    """A service without a request spends neither time nor memory on them."""
+    with trained.opened() as running:
+        steps(running, trained, 3)
+        assert trained.servers == []
+        requests_of(trained, "a", "b")
+        trained.results_of = {"r1": [rejected(1)], "r2": [rejected(1)]}
+        steps(running, trained, 4)
+    assert trained.servers[0] == 0, "before its training begins"
+
+
 def test_a_process_that_is_killed_each_time_fails_its_request_and_no_other(trained: World) -> None:
     requests_of(trained, "a", "b")
     trained.results_of = {"r1": [Failure("SIGKILL", may_succeed=True)] * ATTEMPTS_MAX, "r2": [rejected(1)]}
