@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from services.model_registry import traffic_split
+from services.model_registry import mlflow_client, traffic_split
 from services.model_registry.ledger_chain import EntryDraft
 from streams.records import LedgerEntry, ModelChanged, RetrainingFinished, RetrainingRequested
 
@@ -28,8 +28,13 @@ def of_registration(
         evidence=dict(evidence),
         actor=actor,
         at_ms=at_ms,
-        request_id=f"{model}/{version}",
+        request_id=version_id(model, version, str(evidence.get(mlflow_client.SIGNED_TAGS[0], ""))),
     )
+
+
+def version_id(model: str, version: int, digest: str) -> str:
+    """Return the identity of a version in the ledger: a number may be given again after a deletion."""
+    return "/".join(filter(None, (model, str(version), digest[:16])))
 
 
 def of_change(change: ModelChanged, *, actor: str, at_ms: int) -> EntryDraft:

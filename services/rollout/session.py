@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
-from services.model_registry import approvals, mlflow_client
+from services.model_registry import mlflow_client
 from services.model_registry.ledger import Ledger
 from services.model_registry.ledger_chain import EntryDraft
 from services.model_registry.models_topic import ModelsTopic
@@ -18,6 +18,7 @@ from services.monitoring.input_topics import InputTopics
 from services.monitoring.prediction_decoder import PredictionDecoder
 from services.monitoring.prediction_source import PredictionSourceReader
 from services.rollout import promoted_reference
+from services.rollout.approval_lookup import ApprovalLookup
 from services.rollout.decisions import RolloutDecisions
 from services.rollout.monitor import MonitorState, RolloutMonitor, fresh_state
 from services.rollout.rollout_log import RolloutLog
@@ -241,7 +242,7 @@ def opened(
             enter,
             functools.partial(mlflow_client.connect, settings),
             functools.partial(promoted_reference.with_reference, settings),
-            lambda model, version: approvals.approval_of(entries.entries, model, version),
+            ApprovalLookup(settings, entries).of,
         )
         reader = PredictionSourceReader(consumers["rollout"])
         opener = RolloutModelOpener(settings, quarantine, outbox, ownership, log)

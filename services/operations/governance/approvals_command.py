@@ -1,6 +1,6 @@
 """``driftline approve``, ``driftline reject`` and ``driftline review``."""
 
-from services.model_registry import approvals, ledger
+from services.model_registry import approvals, ledger, version_digest
 from services.model_registry.approvals import APPROVED, REJECTED, REVIEWED, ApprovalError
 from services.model_registry.ledger import LedgerError
 from services.model_registry.ledger_chain import EntryDraft
@@ -74,12 +74,18 @@ def _decide(kind: str, name: str, version: int, by: str | None, reason: str) -> 
     settings, actor, at_ms = Settings(), ledger.operator(by), times.now_ms()
     approvals.checked_reason(reason)
     check_version(settings, _declared(settings, name), version)
+    digest = "" if _is_learned(settings, name) else version_digest.of_version(settings, name, version)
     with ledger.opened(settings) as opened:
         return opened.decide(
             lambda entries: approvals.decided(
-                entries, kind, name, version, by=actor, reason=reason, at_ms=at_ms
+                entries, kind, name, version, digest, by=actor, reason=reason, at_ms=at_ms
             )
         )
+
+
+def _is_learned(settings: Settings, name: str) -> bool:
+    """Tell whether the versions of a model are learned online, and are not in the registry."""
+    return declaration_file.load(settings.models / name / FILE).learning is not None
 
 
 def _declared(settings: Settings, name: str) -> str:

@@ -44,6 +44,7 @@ def row(
     entries: Sequence[LedgerEntry],
     card: str,
     now_ms: int,
+    digest: str | None = "",
 ) -> InventoryRow:
     """Return the row of one model.
 
@@ -54,6 +55,7 @@ def row(
         entries: The ledger.
         card: State of the card of the serving version.
         now_ms: Wall time.
+        digest: Of the files of the serving version, see `approvals.approval_of`; None: the registry is away.
     """
     review = approvals.last_review(entries, model)
     changes = [entry for entry in entries if entry.model == model and entry.kind == "arms_changed"]
@@ -72,13 +74,13 @@ def row(
         risk=governance.risk,
         serving=serving,
         since_ms=since_ms,
-        approval=_approval(declaration, serving, entries),
+        approval=_approval(declaration, serving, entries, digest),
         card=card,
         reviewed_ms=review.at_ms if review else None,
         reviewed_by=review.actor if review else "",
         review_due_ms=due_ms,
     )
-    return msgspec.structs.replace(found, faults=_faults(found, declaration, entries, now_ms))
+    return msgspec.structs.replace(found, faults=_faults(found, declaration, entries, now_ms, digest))
 
 
 def lines(rows: Sequence[InventoryRow]) -> list[str]:
@@ -100,21 +102,30 @@ def names(declared: Mapping[str, ModelDeclaration], serving: Mapping[str, int | 
     return sorted(declared.keys() | serving.keys())
 
 
-def _approval(declaration: ModelDeclaration, serving: int | None, entries: Sequence[LedgerEntry]) -> str:
-    found = approvals.approval_of(entries, declaration.name, serving or 0)
+def _approval(
+    declaration: ModelDeclaration, serving: int | None, entries: Sequence[LedgerEntry], digest: str | None
+) -> str:
+    if digest is None:
+        return "unknown: MLflow cannot be reached"
+    found = approvals.approval_of(entries, declaration.name, serving or 0, digest)
     if found.state == "none" and declaration.governance.approval == "none":
         return "not required"
     return str(found) if serving else ""
 
 
 def _faults(
-    found: InventoryRow, declaration: ModelDeclaration, entries: Sequence[LedgerEntry], now_ms: int
+    found: InventoryRow,
+    declaration: ModelDeclaration,
+    entries: Sequence[LedgerEntry],
+    now_ms: int,
+    digest: str | None,
 ) -> list[str]:
     faults = []
     if not found.risk:
         faults.append("its risk was not judged: set governance.risk in model.yaml")
     if found.serving is not None:
-        if refused := approvals.refusal(entries, declaration, found.serving):
+        refused = "" if digest is None else approvals.refusal(entries, declaration, found.serving, digest)
+        if refused:
             faults.append(f"it serves, but {refused}")
         if found.card != "complete":
             faults.append(f"card: {found.card}: run 'driftline models card {found.model} {found.serving}'")

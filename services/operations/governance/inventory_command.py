@@ -1,11 +1,19 @@
 """``driftline inventory``."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
 
-from services.model_registry import ledger, model_card, model_card_store, models_topic, traffic_split
+from services.model_registry import (
+    ledger,
+    model_card,
+    model_card_store,
+    models_topic,
+    traffic_split,
+    version_digest,
+)
 from services.model_registry.mlflow_client import RegistryError
 from services.operations.governance import inventory as rows_of
 from services.runtime import times
@@ -15,6 +23,7 @@ from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.settings import Settings
 from streams.outages import is_outage
+from streams.records import LedgerEntry
 
 
 def inventory(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
@@ -39,6 +48,7 @@ def inventory(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
             entries,
             card_state(settings, folder.valid.get(name), serving.get(name)),
             now_ms,
+            digest_of(settings, entries, name, serving.get(name)),
         )
         for name in rows_of.names(folder.valid, serving)
     ]
@@ -46,6 +56,18 @@ def inventory(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         say(msgspec.json.encode({"models": found, "invalid": dict(folder.faults)}).decode())
         return
     say(*rows_of.lines(found), *(f"{name}: invalid: {fault}" for name, fault in folder.faults.items()))
+
+
+def digest_of(
+    settings: Settings, entries: Sequence[LedgerEntry], model: str, version: int | None
+) -> str | None:
+    """Return the digest of a version that a decision names; None if MLflow cannot be reached."""
+    try:
+        return "" if version is None else version_digest.of_decided(settings, entries, model, version)
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return None
 
 
 def card_state(settings: Settings, declaration: ModelDeclaration | None, version: int | None) -> str:

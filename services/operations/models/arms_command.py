@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.model_registry import approvals, ledger, ledger_drafts, models_topic
+from services.model_registry import approvals, ledger, ledger_drafts, models_topic, version_digest
 from services.model_registry.ledger import Ledger, LedgerError
 from services.model_registry.models_topic import ModelsTopic, OvertakenError
 from services.model_registry.traffic_split import ShareError
@@ -210,9 +210,10 @@ def _change(act: _Act, changed: ChangeArms) -> None:
 def _check_approval(settings: Settings, entries: Ledger, name: str, version: int) -> None:
     """Raise `ChangeError` if the version was rejected, or its model requires an approval that it lacks."""
     path = settings.models / name / FILE
-    if path.is_file() and (
-        reason := approvals.refusal(entries.entries, declaration_file.load(path), version)
-    ):
+    if not path.is_file():
+        return
+    digest = version_digest.of_decided(settings, entries.entries, name, version)
+    if reason := approvals.refusal(entries.entries, declaration_file.load(path), version, digest):
         raise ChangeError(reason)
 
 

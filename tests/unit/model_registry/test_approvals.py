@@ -16,13 +16,19 @@ DAY_MS = 86_400_000
 
 
 def entry(
-    kind: str, version: int = 3, *, by: str = "ada", reason: str = "good", model: str = "m"
+    kind: str,
+    version: int = 3,
+    *,
+    by: str = "ada",
+    reason: str = "good",
+    model: str = "m",
+    digest: str = "",
 ) -> LedgerEntry:
     draft = EntryDraft(
         kind=kind,
         model=model,
         version=version,
-        evidence={"reason": reason},
+        evidence={"reason": reason} | ({"digest": digest} if digest else {}),
         actor=by,
         at_ms=DAY_MS,
         request_id=f"{model}/{version}",
@@ -36,8 +42,8 @@ def declared(approval: str) -> ModelDeclaration:
     return made.model_copy(update={"name": "m", "governance": governance})
 
 
-def decide(entries: Sequence[LedgerEntry], kind: str, reason: str = "better") -> EntryDraft:
-    return approvals.decided(entries, kind, "m", 3, by="bob", reason=reason, at_ms=7)
+def decide(entries: Sequence[LedgerEntry], kind: str, reason: str = "better", digest: str = "") -> EntryDraft:
+    return approvals.decided(entries, kind, "m", 3, digest, by="bob", reason=reason, at_ms=7)
 
 
 def test_version_without_entries_is_not_approved() -> None:
@@ -76,6 +82,43 @@ def test_decision_is_an_entry_of_the_version() -> None:
     draft = decide([], APPROVED, "  better  ")
     assert (draft.entry_id, draft.actor, draft.evidence) == ("m/3/approval", "bob", {"reason": "better"})
     assert decide([entry(APPROVED)], REJECTED).entry_id == "m/3/rejection", "an approval can be withdrawn"
+
+
+def test_version_that_was_registered_anew_inherits_no_decision() -> None:
+    """A number may be given again after a version is deleted; the digest of its files tells them apart."""
+    for kind, state in ((APPROVED, "approved"), (REJECTED, "rejected")):
+        entries = [entry(kind, digest="aaa")]
+        assert approvals.approval_of(entries, "m", 3, "aaa").state == state
+        assert approvals.approval_of(entries, "m", 3, "bbb").state == "none"
+    approved = [entry(APPROVED, digest="aaa")]
+    assert approvals.refusal(approved, declared("required"), 3, "aaa") == ""
+    refused = approvals.refusal(approved, declared("required"), 3, "bbb")
+    assert refused.startswith(
+        "m version 3 is not approved, its approval is of other files, and its model.yaml"
+    )
+
+
+def test_decision_without_a_digest_stays_valid() -> None:
+    assert approvals.approval_of([entry(APPROVED)], "m", 3, "bbb").state == "approved"
+    assert approvals.approval_of([entry(REJECTED)], "m", 3, "bbb").state == "rejected"
+
+
+def test_where_the_digest_is_not_known_a_rejection_counts_and_an_approval_does_not() -> None:
+    assert approvals.approval_of([entry(APPROVED, digest="aaa")], "m", 3).state == "none"
+    assert approvals.approval_of([entry(REJECTED, digest="aaa")], "m", 3).state == "rejected"
+
+
+def test_decision_names_the_digest_and_is_another_entry_for_other_files() -> None:
+    draft = decide([entry(APPROVED, digest="aaa")], APPROVED, digest="bbb")
+    assert draft.evidence == {"reason": "better", "digest": "bbb"}
+    assert draft.entry_id == "m/3/bbb/approval"
+    with pytest.raises(ApprovalError, match="was approved by ada"):
+        decide([entry(APPROVED, digest="bbb")], APPROVED, digest="bbb")
+
+
+def test_only_versions_with_a_bound_decision_need_their_digest() -> None:
+    entries = [entry(APPROVED), entry(APPROVED, 4, digest="aaa"), entry("gate", 5, digest="aaa")]
+    assert [approvals.is_bound(entries, "m", version) for version in (3, 4, 5)] == [False, True, False]
 
 
 @pytest.mark.parametrize(

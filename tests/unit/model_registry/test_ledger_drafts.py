@@ -78,6 +78,14 @@ def test_version_is_registered_once() -> None:
     assert (draft.entry_id, draft.evidence) == ("m/3/registered", {"source": "m.skops"})
 
 
+def test_number_that_is_given_again_is_another_version() -> None:
+    drafts = [
+        ledger_drafts.of_registration("m", 3, {"driftline.digest": digest}, actor="ada", at_ms=1)
+        for digest in ("aaa", "bbb")
+    ]
+    assert [draft.entry_id for draft in drafts] == ["m/3/aaa/registered", "m/3/bbb/registered"]
+
+
 def test_reason_of_a_retraining_is_kept_with_its_alarms() -> None:
     alarm = DriftAlarm(
         alarm_id="a1", model="m", version=2, kind="loss", subject="log_loss", value=1.0, threshold=0.5,

@@ -74,3 +74,9 @@ def test_table_has_a_line_per_model_and_one_per_fault() -> None:
     assert lines[0].split() == ["MODEL", "OWNER", "RISK", "SERVING", "APPROVAL", "CARD", "REVIEWED", "DUE"]
     assert "high  3        not required  missing  1972-09-27 by ada  1973-09-27" in lines[1]
     assert lines[2] == "m: card: missing: Limitations: run 'driftline models card m 3'"
+
+
+def test_approval_is_unknown_while_the_registry_is_away() -> None:
+    declared = declaration(approval="required")
+    found = inventory.row("m", declared, 3, [entry("review", NOW_MS)], "complete", NOW_MS, None)
+    assert (found.approval, found.faults) == ("unknown: MLflow cannot be reached", [])
