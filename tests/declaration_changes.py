@@ -91,6 +91,7 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "learning.reference.since": ({"learning.reference": {"since": "2013-01-01T01:00:00Z"}},),
     "learning.reference.until": ({"learning.reference": {"until": "2013-01-02T01:00:00Z"}},),
     "retraining.after_labels": ({"retraining.after_labels": 1000},),
+    "retraining.recent_days": ({"retraining.recent_days": 30.0, "retraining.window": "auto"},),
     "retraining.search": ({"retraining.search": {}},),
     "retraining.search.trials": ({"retraining.search": {"trials": 9}},),
     "retraining.search.minutes": ({"retraining.search": {"minutes": 9.0}},),

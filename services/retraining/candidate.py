@@ -1,8 +1,9 @@
 """Training of a candidate, and its outputs on the held-out days beside those of the champion."""
 
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from services.model_registry.contract import Model, class_order
 from services.model_registry.input_format import InputFormat
 from services.model_registry.model_inputs import Columns, InputKind
 from services.model_registry.training_code import MakeEstimator
+from services.retraining import calibration, search
+from services.retraining.calibration import Method
 from services.retraining.errors import InvalidDataError, RetrainingError
 from services.retraining.evaluation import held_out
 from services.retraining.training_set import TrainingSet
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
+"""Numbers of rows (n,)."""
 Outputs = npt.NDArray[np.float64]
 """(n,) or (n, n_classes), see `services.model_registry.contract.Model`."""
 
@@ -33,6 +38,10 @@ class Split(NamedTuple):
     held_out: Mask
     """The latest days. The rows of one label horizon before them are in neither: their labels became known
     on the held-out days."""
+
+    def since(self, times_ms: npt.NDArray[np.int64], from_ms: int) -> "Split":
+        """Return the split without the training rows before an event time."""
+        return Split(self.trained & (times_ms >= from_ms), self.held_out)
 
 
 class Estimators(NamedTuple):
@@ -51,47 +60,124 @@ class Estimators(NamedTuple):
 
 def split(data: TrainingSet, declaration: ModelDeclaration) -> Split:
     """Return the split by time; raise `InvalidDataError` if a part of it cannot be used."""
-    times_ms = data.event_times_ms
-    late = held_out(times_ms, round(declaration.retraining.holdout_days * DAY_MS))
+    days_ms = round(declaration.retraining.holdout_days * DAY_MS)
+    parts = split_times(data.event_times_ms, declaration.label.horizon_ms, days_ms)
+    check_part(data.labels[parts.trained], declaration, "before the held-out days and one label horizon")
+    check_part(data.labels[parts.held_out], declaration, "held-out days")
+    return parts
+
+
+def split_times(times_ms: npt.NDArray[np.int64], horizon_ms: int, days_ms: int) -> Split:
+    """Return the split of event times (n,) into the latest ``days_ms`` and those a horizon before them."""
+    late = held_out(times_ms, days_ms)
     begins_ms = int(times_ms[late].min()) if late.any() else 0
-    early = ~late & (times_ms + declaration.label.horizon_ms <= begins_ms)
-    for rows, what in ((early, "before the held-out days and one label horizon"), (late, "held-out days")):
-        check_part(data.labels[rows], declaration, what)
-    return Split(early, late)
+    return Split(~late & (times_ms + horizon_ms <= begins_ms), late)
 
 
 def check_part(labels: npt.NDArray[np.float64], declaration: ModelDeclaration, what: str) -> None:
     """Raise `InvalidDataError` unless the labels (n,) of a part have all classes, or any values."""
-    if declaration.task == "regression":
-        fault = None if len(labels) else "there are no rows"
-    elif declaration.task == "binary":
-        positives = np.count_nonzero(labels)
-        fault = f"there are {len(labels)} rows, {positives} of them positive, but both classes are needed"
-        fault = None if 0 < positives < len(labels) else fault
-    else:
-        absent = set(range(len(declaration.classes))) - set(labels.astype(int).tolist())
-        names = ", ".join(declaration.classes[number] for number in sorted(absent))
-        fault = f"{len(labels)} rows have no label {names}, but all classes are needed" if absent else None
-    if fault:
+    if fault := part_fault(labels, declaration):
         raise InvalidDataError(f"{what}: {fault} there: change retraining.holdout_days, or wait for labels")
 
 
-def fit(data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator, parts: Split) -> Estimators:
+def part_fault(labels: npt.NDArray[np.float64], declaration: ModelDeclaration) -> str | None:
+    """Return why the labels (n,) of a part cannot be used; None if they have all classes, or any values."""
+    if declaration.task == "regression":
+        return None if len(labels) else "there are no rows"
+    if declaration.task == "binary":
+        positives = np.count_nonzero(labels)
+        fault = f"there are {len(labels)} rows, {positives} of them positive, but both classes are needed"
+        return None if 0 < positives < len(labels) else fault
+    absent = set(range(len(declaration.classes))) - set(labels.astype(int).tolist())
+    names = ", ".join(declaration.classes[number] for number in sorted(absent))
+    return f"{len(labels)} rows have no label {names}, but all classes are needed" if absent else None
+
+
+def fit(
+    data: TrainingSet,
+    declaration: ModelDeclaration,
+    make: MakeEstimator,
+    parts: Split,
+    method: Method = "none",
+) -> Estimators:
     """Fit the candidate and, on another core, the estimator on all rows that replaces it if it passes.
+
+    Both have the chosen calibration, so what is measured is what is released. All rows are those from the
+    first training row on.
 
     Each fit has one thread (see `services.retraining.process.run`): two fits at once take as long as one,
     while two threads in one fit mostly wait for each other.
     """
-    inputs, labels = estimator_inputs(data, filled(data, declaration)), data.labels
+    fitting = Fitting.of(data, declaration, make)
 
-    def fitted(rows: Mask) -> Any:
-        return fit_rows(make(data.text, data.numeric), declaration, inputs.features[rows], labels[rows])
+    def calibrated(rows: Mask) -> Any:
+        wanted = () if method == "none" else (method,)
+        return fitting.by_method(np.flatnonzero(rows), wanted)[method]
 
     with ThreadPoolExecutor(max_workers=2) as cores:
-        first = cores.submit(fitted, parts.trained)
-        everything = np.ones(len(labels), dtype=np.bool_)
-        second = cores.submit(fitted, everything) if declaration.retraining.refit else None
+        first = cores.submit(calibrated, parts.trained)
+        released = released_rows(data, declaration, parts)
+        second = cores.submit(calibrated, released) if declaration.retraining.refit else None
         return Estimators(first.result(), second.result() if second else None)
+
+
+def released_rows(data: TrainingSet, declaration: ModelDeclaration, parts: Split) -> Mask:
+    """Return which rows (n,) the version is trained on: with ``retraining.refit`` the later ones as well."""
+    if not declaration.retraining.refit:
+        return parts.trained
+    times_ms = data.event_times_ms
+    return np.asarray(times_ms >= times_ms[parts.trained].min())
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitting:
+    """The rows of a training, in the order of time, and how an estimator is fitted on some of them."""
+
+    data: TrainingSet
+    declaration: ModelDeclaration
+    make: MakeEstimator
+    features: "pd.DataFrame"
+    """(n, n_features), see `estimator_inputs`."""
+
+    @classmethod
+    def of(cls, data: TrainingSet, declaration: ModelDeclaration, make: MakeEstimator) -> Self:
+        """Return the fitting of a training set with ``estimator`` of training.py."""
+        features = estimator_inputs(data, filled(data, declaration)).features
+        return cls(data, declaration, make, features)
+
+    def fitted(self, rows: Rows) -> Any:
+        """Return an estimator that was fitted on some rows."""
+        estimator = self.make(self.data.text, self.data.numeric)
+        return fit_rows(estimator, self.declaration, self.features.iloc[rows], self.data.labels[rows])
+
+    def outputs(self, estimator: Any, rows: Rows) -> Outputs:
+        """Return the outputs of an estimator for some rows."""
+        return outputs_of(self.declaration, estimator, self.features.iloc[rows])
+
+    def by_method(self, rows: Rows, methods: Sequence[Method]) -> dict[Method, Any]:
+        """Return a classifier that was fitted on some rows, as it is and with each calibration.
+
+        A calibration is fitted on the last quarter of the rows with another classifier, of those before it by
+        a label horizon. Raises `RetrainingError` if the rows are too few, or have not all classes.
+        """
+        found: dict[Method, Any] = {"none": self.fitted(rows)}
+        if methods:
+            earlier, later = self.calibration_parts(rows)
+            target = target_of(self.declaration, self.data.labels[later])
+            fitted, features = self.fitted(earlier), self.features.iloc[later]
+        for method in methods:
+            made = calibration.calibrated(fitted, method, features, target)
+            found[method] = calibration.replace_estimator(made, found["none"])
+        return found
+
+    def calibration_parts(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Return the rows of the other classifier, and those of a calibration."""
+        times_ms = self.data.event_times_ms[rows]
+        last = search.folds(times_ms, self.declaration.label.horizon_ms, search.FOLDS)[-1]
+        parts = rows[last.train], rows[last.test]
+        for part, what in zip(parts, ("rows before those of", "rows of"), strict=True):
+            check_part(self.data.labels[part], self.declaration, f"{what} retraining.calibration")
+        return parts
 
 
 def fit_rows(

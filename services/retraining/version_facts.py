@@ -7,7 +7,7 @@ import msgspec
 
 from services.model_registry import model_card, model_card_store
 from services.model_registry.model_card import CardFacts, GateFact, ModelCard
-from services.retraining import ledger_evidence
+from services.retraining import calibration, ledger_evidence
 from services.retraining.evidence import Evaluation
 from services.retraining.gates import GateResult
 from services.retraining.run_folder import CHOICES, DATA_VERSION, EVALUATION, TRAINING_CODE, RunFolder
@@ -61,13 +61,15 @@ def code_tags(run: RunFolder) -> dict[str, str]:
 def parameters(run: RunFolder, estimator: Any) -> dict[str, str]:
     """Return the parameters of the MLflow run: of the estimator, of the training, and counts of rows."""
     found, retraining = run.read(DATA_VERSION, DataDescription), run.declaration.retraining
+    chosen = run.read(CHOICES, TrainingChoices)
     named = {
-        **_of_last_step(estimator),
+        **_of_last_step(calibration.uncalibrated(estimator)),
         "holdout_days": retraining.holdout_days,
         "refit": retraining.refit,
         "class_weight": retraining.class_weight,
-        **run.read(CHOICES, TrainingChoices).named(),
+        **chosen.named(),
         "rows": found.version.rows,
+        "rows_trained": chosen.rows,
         "rows_left_out": found.left_out,
         "rows_of_unknown_definition": found.definitions_unknown,
         "rows_immature": found.immature,

@@ -6,6 +6,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+import numpy as np
+
 from services.model_registry import loading, mlflow_client, model_card
 from services.model_registry.contract import Contract, Model
 from services.model_registry.sklearn_flavour.model import SklearnModel
@@ -37,6 +40,7 @@ from services.retraining.run_folder import (
     GATES,
     GIVEN_CHOICES,
     HELD_OUT,
+    REQUEST,
     TRAINING_CODE,
     VALIDATION,
     RunFolder,
@@ -66,9 +70,12 @@ def train(run: RunFolder, _settings: Settings) -> None:
             chosen = run.read(GIVEN_CHOICES, TrainingChoices)
         else:
             space = function_of(run.path, CODE, "search_space") if declaration.retraining.search else None
-            chosen = training_choices.choose(data.take(parts.trained), declaration, make, space)
-        fitted = candidate.fit(data, declaration, chosen.applied(make), parts)
-    run.write(CHOICES, chosen)
+            early, change_ms = data.take(parts.trained), run.request.train_from_ms
+            chosen = training_choices.choose(early, declaration, make, space, change_ms)
+        windowed = chosen.windowed(parts, data)
+        fitted = candidate.fit(data, declaration, chosen.applied(make), windowed, chosen.method)
+    rows = int(np.count_nonzero(candidate.released_rows(data, declaration, windowed)))
+    run.write(CHOICES, msgspec.structs.replace(chosen, rows=rows))
     joblib.dump(tuple(fitted), run.begin(ESTIMATORS))
     run.finish(ESTIMATORS)
 
@@ -182,7 +189,7 @@ def _calls(run: RunFolder, settings: Settings) -> tuple[CallSample, CallSample |
     return call_sample.measure(model, champion_of(run, settings), served)
 
 
-TRAIN = Step("train", (*_DATA, TRAINING_CODE), (ESTIMATORS, CHOICES), train, (GIVEN_CHOICES,))
+TRAIN = Step("train", (REQUEST, *_DATA, TRAINING_CODE), (ESTIMATORS, CHOICES), train, (GIVEN_CHOICES,))
 EVALUATE = Step("evaluate", (CONTEXT, *_DATA, ESTIMATORS), (HELD_OUT, EVALUATION), evaluate_candidate)
 GATE = Step(
     "gate",

@@ -32,6 +32,7 @@ from services.retraining.run_folder import (
 from services.retraining.steps import data_steps, model_steps
 from services.retraining.steps.definition import Step
 from services.runtime import times
+from services.retraining.training_choices import TrainingChoices
 from services.runtime.settings import Settings
 
 
@@ -40,9 +41,9 @@ def card(run: RunFolder, _settings: Settings) -> None:
     data, declaration, rows = data_steps.read(run), run.declaration, evidence.read(run)
     features = data.features.drop(columns=list(data.times))
     times_ms = data.event_times_ms
-    if not declaration.retraining.refit:
-        trained = candidate.split(data, declaration).trained
-        features, times_ms = features[trained], times_ms[trained]
+    parts = run.read(CHOICES, TrainingChoices).windowed(candidate.split(data, declaration), data)
+    trained = candidate.released_rows(data, declaration, parts)
+    features, times_ms = features[trained], times_ms[trained]
     columns = {
         str(name): features[name].to_numpy(dtype=object if name in data.text else float)
         for name in features.columns

@@ -84,6 +84,8 @@ class ModelDeclaration(Strict):
             )
         if self.task == "regression" and self.slo.accuracy is not None:
             raise ValueError("slo.accuracy: not measured for a regression; use the alarm on its loss")
+        if self.task == "regression" and self.retraining.calibration != "none":
+            raise ValueError("retraining.calibration: a regression predicts no probabilities; remove it")
         if self.learning is not None and self.task == "multiclass":
             raise ValueError("learning: only binary models and regressions can learn online")
         return self

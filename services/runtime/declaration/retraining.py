@@ -21,8 +21,13 @@ class Retraining(Strict):
     """The measure that must have risen: the loss, or the cost that ``business`` declares."""
     on_estimate: bool = False
     """Whether a rise that is only estimated, before the labels arrive, also requests a retraining."""
-    window: Literal["all", "since_change"] = "all"
-    """The training set: all data, or the data since the change, if that has enough labels."""
+    window: Literal["all", "since_change", "auto"] = "all"
+    """The training set: all data, or the data since the change, if that has enough labels; auto: the window
+    that is best on days before the held-out ones."""
+    recent_days: float | None = Field(None, gt=0, le=DAYS_MAX)
+    """Length of the recent window that ``window: auto`` also tries; null: none."""
+    calibration: Literal["none", "auto"] = "none"
+    """Calibration of a classifier's probabilities; auto: if it helps on rows before the held-out days."""
     max_days: float | None = Field(None, gt=0, le=DAYS_MAX)
     """Only rows of this many days before the last one are used; null: all."""
     max_rows: int | None = Field(None, ge=1)
@@ -52,6 +57,15 @@ class Retraining(Strict):
     leak_score_max: float = Field(0.99, gt=0.5, le=1)
     """How well one feature alone may tell the label: the share of pairs of rows that it orders rightly, for a
     regression the rank correlation. Above it, the gate ``leakage`` fails."""
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.recent_days is not None and self.window != "auto":
+            raise ValueError(
+                f"recent_days: only with window: auto, but it is {self.window}; to train on recent days "
+                "always, use max_days"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_search(self) -> Self:

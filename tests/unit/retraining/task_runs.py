@@ -64,10 +64,10 @@ def declaration(task: str, **sections: Any) -> ModelDeclaration:
     return task_models.declaration(task, **given | sections)
 
 
-def rows(task: str, seed: int = 1) -> TrainingSet:
+def rows(task: str, seed: int = 1, days: int = DAYS) -> TrainingSet:
     """Return rows in which x and the colour tell much of the label, not all."""
     data, random = training_data.training_set(ROWS, seed=seed), np.random.default_rng(seed + 1)
-    times_ms = training_data.NOW_MS - (DAYS + 1) * DAY_MS + np.arange(ROWS) * (DAYS * DAY_MS // ROWS)
+    times_ms = training_data.NOW_MS - (days + 1) * DAY_MS + np.arange(ROWS) * (days * DAY_MS // ROWS)
     latent = 2 * data.features["x"].to_numpy() + (data.features["colour"] == "red").to_numpy()
     latent = latent + random.logistic(size=ROWS)
     return with_labels(data, _labels(task, latent), times_ms)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,6 +173,21 @@ def test_what_came_since_a_change_is_enough_to_train_on_or_all_is_taken(settings
 
     assert rows(5 * DAY_MS) == 20, "of these, twelve are before the held-out days"
     assert rows(5 * DAY_MS + 1) == 40
+
+
+def test_a_window_that_training_chooses_leaves_the_rows_to_the_caps(settings: Settings):
+    archive_days(settings, 10)
+
+    def found(**changes: Any) -> TrainingSet:
+        retraining = {"window": "auto", "holdout_days": 2, "minimum_labels": 12, **changes}
+        declared = DECLARATION.model_copy(
+            update={"retraining": DECLARATION.retraining.model_copy(update=retraining)}
+        )
+        return extraction.read(settings, Wanted(declared, GIVEN, 20 * DAY_MS, change_ms=5 * DAY_MS))
+
+    assert found().version.rows == 40
+    assert found(max_days=2).version.rows == 9
+    assert found(max_rows=7).version.rows == 7
 
 
 def test_an_id_of_two_requests_has_a_row_for_each_that_has_an_outcome(settings: Settings):

@@ -1,14 +1,17 @@
 """What a training chooses on rows before the held-out days."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
 from services.retraining import candidate
+from services.retraining.calibration import CalibrationChoice
 from services.retraining.errors import InvalidDataError, RetrainingError
 from services.retraining.training_choices import TrainingChoices, choose
 from services.retraining.training_set import TrainingSet
@@ -101,3 +104,88 @@ def test_too_few_days_or_classes_for_the_folds_are_errors() -> None:
         choose(one_class, declared, make("binary"), space("line__C"))
     with pytest.raises(RetrainingError, match="too few for 3 folds"):
         choose(data.take(np.arange(len(data.rows)) < 5), declared, make("binary"), space("line__C"))
+
+
+def changed(task: str) -> TrainingSet:
+    """Return rows in which the label means the opposite before half of them."""
+    data = task_runs.rows(task, days=30)
+    x = data.features["x"].to_numpy()
+    early = data.event_times_ms < data.event_times_ms[len(x) // 2]
+    return dataclasses.replace(data, features=data.features.assign(x=np.where(early, -x, x)))
+
+
+WINDOW = {"holdout_days": 6, "minimum_labels": 100, "window": "auto", "recent_days": 4}
+CALIBRATION = {"holdout_days": 6, "minimum_labels": 100, "calibration": "auto"}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_rows_since_a_change_are_the_window(task: str) -> None:
+    data, declared = changed(task), task_runs.declaration(task, retraining=WINDOW)
+    change_ms = int(data.event_times_ms[len(data.rows) // 2])
+    chosen = choose(data, declared, make(task), None, change_ms)
+    assert chosen.window is not None
+    assert (chosen.window.name, chosen.window.from_ms) == ("since_change", change_ms)
+    assert chosen.named()["window"] == "since_change"
+    assert chosen.named()["window_difference.since_change"] == chosen.window.differences["since_change"] < 0
+    parts = chosen.windowed(candidate.split(data, declared), data)
+    assert data.event_times_ms[parts.trained].min() == change_ms
+
+
+def test_all_rows_are_the_window_of_a_stationary_stream() -> None:
+    data = task_runs.rows("binary", days=30)
+    declared = task_runs.declaration("binary", retraining=WINDOW)
+    change_ms = int(data.event_times_ms[len(data.rows) // 2])
+    found = choose(data, declared, make("binary"), None, change_ms).window
+    assert found is not None
+    assert (found.name, found.from_ms) == ("all", data.event_times_ms[0])
+    assert found.differences.keys() == {"all", "recent", "since_change"}
+
+
+def test_a_window_without_enough_rows_or_classes_is_not_compared() -> None:
+    data = task_runs.rows("binary", days=30)
+    change_ms = int(data.event_times_ms[len(data.rows) // 2])
+    after = data.event_times_ms >= change_ms
+    one_class = task_runs.with_labels(data, np.where(after & (np.arange(len(after)) < 1900), 1, data.labels))
+    declared = task_runs.declaration("binary", retraining=WINDOW)
+    found = choose(one_class, declared, make("binary"), None, change_ms).window
+    assert found is not None
+    assert found.differences.keys() == {"all"}
+    found = choose(data.take(np.arange(len(after)) < 300), declared, make("binary"), None, change_ms).window
+    assert found is not None
+    assert (found.name, found.differences) == ("all", {})
+
+
+def too_certain(_: Any, numeric: list[str]) -> Any:
+    """Return an estimator that sees its feature six times and takes the six for independent."""
+    columns = ColumnTransformer([(str(number), "passthrough", numeric) for number in range(6)])
+    return Pipeline([("columns", columns), ("last", GaussianNB())])
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_probabilities_that_are_too_certain_are_calibrated(task: str) -> None:
+    data = task_runs.rows(task, days=30)
+    declared = task_runs.declaration(task, retraining=CALIBRATION)
+    chosen = choose(data, declared, too_certain, None)
+    assert chosen.calibration is not None
+    assert chosen.method == chosen.calibration.method == chosen.named()["calibration"] == "sigmoid"
+    assert chosen.named()["calibration_difference.sigmoid"] == chosen.calibration.differences["sigmoid"] < 0
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_probabilities_that_are_right_stay_as_they_are(task: str) -> None:
+    names: dict[str, Any] = {}
+    exec(task_runs.training(task), names)
+    declared = task_runs.declaration(task, retraining=CALIBRATION)
+    chosen = choose(task_runs.rows(task, days=30), declared, names["estimator"], None)
+    assert chosen.calibration is not None
+    assert chosen.method == "none"
+    assert chosen.calibration.differences.keys() == {"sigmoid"}
+
+
+def test_rows_that_are_too_few_for_the_folds_choose_no_calibration() -> None:
+    data = task_runs.rows("binary")
+    declared = task_runs.declaration("binary", retraining=CALIBRATION)
+    few = choose(data.take(np.arange(len(data.rows)) < 5), declared, too_certain, None)
+    assert few.calibration == CalibrationChoice("none", {})
+    one_class = task_runs.with_labels(data, (np.arange(len(data.rows)) > 1000).astype(float))
+    assert choose(one_class, declared, too_certain, None).calibration == CalibrationChoice("none", {})

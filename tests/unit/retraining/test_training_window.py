@@ -2,12 +2,14 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
+from services.retraining.candidate import Split
 from services.retraining.training_window import choose, windows
 from services.runtime.declaration import DAY_MS
 
 DAYS, ROWS_A_DAY = 40, 50
 TIMES_MS = np.arange(DAYS * ROWS_A_DAY, dtype=np.int64) * (DAY_MS // ROWS_A_DAY)
 LATER = TIMES_MS >= 30 * DAY_MS
+PARTS = Split(TIMES_MS < 29 * DAY_MS, LATER)
 CHANGE_MS = 20 * DAY_MS
 
 
@@ -16,13 +18,13 @@ def chosen(change: float) -> str:
     random = np.random.default_rng(1)
     x = random.normal(size=len(TIMES_MS))
     labels = x * np.where(TIMES_MS < CHANGE_MS, 1.0, 1.0 + change) + random.normal(size=len(x))
-    begins = windows(TIMES_MS[~LATER], 5 * DAY_MS, CHANGE_MS, 100)
+    begins = windows(TIMES_MS[PARTS.trained], 5 * DAY_MS, CHANGE_MS, 100)
     choice = choose(
-        LinearRegression,
+        lambda features, known: LinearRegression().fit(features, known),
         pd.DataFrame({"x": x}),
         labels,
         TIMES_MS,
-        LATER,
+        PARTS,
         begins,
         lambda estimator, rows: estimator.predict(rows),
         lambda outputs, known: np.abs(outputs - known),
@@ -49,11 +51,11 @@ def test_windows_with_few_rows_or_without_a_beginning_are_left_out():
 
 def test_all_rows_alone_need_no_training():
     choice = choose(
-        LinearRegression,
+        lambda features, known: LinearRegression().fit(features, known),
         pd.DataFrame(),
         np.zeros(0),
         TIMES_MS,
-        LATER,
+        PARTS,
         {"all": 0},
         lambda *_: np.zeros(0),
         lambda *_: np.zeros(0),

@@ -484,6 +484,18 @@ def test_approval_is_refused_where_nothing_would_wait_for_it() -> None:
     assert declared(document(governance=required)).governance.review_days == 365, "registered by hand"
 
 
+def test_a_calibration_is_of_probabilities_and_recent_days_are_of_a_chosen_window():
+    assert declared(document(retraining={"calibration": "auto"})).retraining.calibration == "auto"
+    regression = document(task="regression", retraining={"calibration": "auto"})
+    regression["label"]["positive_above"] = None
+    assert "retraining.calibration: a regression predicts no probabilities" in str(faults(regression))
+    chosen = {"window": "auto", "recent_days": 30}
+    assert declared(document(retraining=chosen)).retraining.recent_days == 30
+    assert "recent_days: only with window: auto, but it is all" in str(
+        faults(document(retraining={"recent_days": 30}))
+    )
+
+
 def test_a_search_must_end_before_the_training_is_ended():
     search = {"minutes": 20}
     assert declared(document(retraining={"search": search})).retraining.search is not None

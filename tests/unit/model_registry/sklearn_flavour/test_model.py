@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from services.model_registry.contract import ContractError
-from services.model_registry.sklearn_flavour.model import SklearnModel
+from services.model_registry.input_format import as_served
+from services.model_registry.sklearn_flavour.model import SklearnModel, load, save
+from services.retraining import calibration
 from tests.unit.model_registry.installation import (
     classifier,
     columns,
@@ -79,3 +81,26 @@ def test_estimator_fitted_on_other_columns_than_its_signature_is_refused(tmp_pat
     """Two columns of numbers, exchanged, would give numbers."""
     with pytest.raises(ContractError, match="fitted on the columns x, noise, but its signature has noise, x"):
         SklearnModel(classifier(), contract(tmp_path, names=("noise", "x")))
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+def test_a_calibration_that_a_retraining_has_made_is_loaded_as_it_was_saved(tmp_path: Path, task, method):
+    """The types of its file are trusted without a setting."""
+    labels = pd.cut(rows()["x"], [-9, -0.5, 0.5, 9], labels=False)
+    target = (labels > 0).astype(int) if task == "binary" else LABELS[labels]
+    frame = rows()[["x"]]
+    made = calibration.calibrated(line(target), method, frame, target)
+    estimator = calibration.replace_estimator(made, line(target))
+    loaded = seal_and_load(tmp_path, estimator, task)
+    assert np.allclose(
+        loaded.predict(columns()),
+        SklearnModel(estimator, contract(tmp_path, task, ("x",))).predict(columns()),
+    )
+
+
+def seal_and_load(home: Path, estimator: Any, task: str) -> Any:
+    known = contract(home, task, ("x",))
+    folder = home / "saved"
+    save(estimator, as_served(known.wanted), rows()[["x"]].head(3), folder, known.settings)
+    return load(folder, known)

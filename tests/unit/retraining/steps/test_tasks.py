@@ -1,16 +1,28 @@
 """A model of each task goes through all steps, from labelled rows to a registered version."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from services.model_registry import loading, mlflow_client
+from services.retraining import candidate
+from services.retraining.calibration import CalibrationChoice, uncalibrated
 from services.retraining.evidence import Evaluation
 from services.retraining.gates import GateReport
 from services.retraining.mlflow_run import RegisteredCandidate
-from services.retraining.run_folder import CHOICES, EVALUATION, GATES, GIVEN_CHOICES, REFERENCE, RunFolder
+from services.retraining.run_folder import (
+    CHOICES,
+    EVALUATION,
+    GATES,
+    GIVEN_CHOICES,
+    REFERENCE,
+    REQUEST,
+    RunFolder,
+)
 from services.retraining.steps import model_steps, pipeline, release_steps
 from services.retraining.steps.definition import run_step
 from services.retraining.training_choices import FoundParameters, TrainingChoices
@@ -143,3 +155,67 @@ def test_a_candidate_is_compared_with_the_champion(
     gates = {each.name: each for each in run.read(GATES, GateReport).results}
     assert gates["champion"].outcome == "passed"
     assert registry.logged["driftline.champion"] == "3"
+
+
+CERTAIN = """
+
+def estimator(categorical, numeric):
+    from sklearn.naive_bayes import GaussianNB
+
+    columns = ColumnTransformer([(str(number), "passthrough", numeric) for number in range(6)])
+    return Pipeline([("columns", columns), ("bayes", GaussianNB())])
+"""
+"""An estimator that sees its feature six times, and takes the six for independent: it is too certain."""
+
+
+@pytest.mark.parametrize(("task", "refit"), [("binary", False), ("binary", True), ("multiclass", False)])
+def test_a_calibrated_classifier_is_what_is_measured_and_registered(
+    task: str, *, refit: bool, tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    """The version is loaded with the trusted types of scoring, and proved on its golden batch."""
+    sections = {"holdout_days": task_runs.HOLDOUT_DAYS, "minimum_labels": 100, "refit": refit}
+    data = task_runs.rows(task, days=36)
+    losses = {}
+    for calibration in ("none", "auto"):
+        registry.versions.clear()
+        declared = {**sections, "calibration": calibration}
+        run = task_runs.extracted(tmp_path / calibration, task, data, CERTAIN, retraining=declared)
+        released(run)
+        losses[calibration] = run.read(EVALUATION, Evaluation).metrics["log_loss"]
+    assert losses["auto"] < losses["none"] - 0.1
+    assert run.read(CHOICES, TrainingChoices).method == "sigmoid"
+    assert registry.logged["calibration"] == "sigmoid"
+    assert registry.logged["estimator"] == "GaussianNB"
+    for estimator in filter(None, model_steps.estimators(run)):
+        assert type(estimator).__name__ == "CalibratedClassifierCV"
+        assert type(uncalibrated(estimator)).__name__ == "Pipeline"
+
+
+def test_a_given_calibration_is_taken(tmp_path: Path, registry: runs.MemoryRegistry) -> None:
+    run = task_runs.extracted(tmp_path, "binary")
+    run.write(GIVEN_CHOICES, TrainingChoices(calibration=CalibrationChoice("sigmoid", {})))
+    released(run)
+    assert type(model_steps.estimators(run).released).__name__ == "CalibratedClassifierCV"
+    assert registry.logged["calibration"] == "sigmoid"
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_rows_before_a_change_are_neither_trained_on_nor_in_the_reference(
+    *, refit: bool, tmp_path: Path, registry: runs.MemoryRegistry
+) -> None:
+    """Before the change x means the opposite, and is larger by 100."""
+    data = task_runs.rows("binary", days=36)
+    change_ms = int(data.event_times_ms[900])
+    x = data.features["x"].to_numpy()
+    early = data.event_times_ms < change_ms
+    data = dataclasses.replace(data, features=data.features.assign(x=np.where(early, 100 - x, x)))
+    sections = {"holdout_days": 6, "minimum_labels": 100, "window": "auto", "refit": refit}
+    run = task_runs.extracted(tmp_path, "binary", data, retraining=sections)
+    run.write(REQUEST, msgspec.structs.replace(run.request, train_from_ms=change_ms))
+    assert released(run).reasons == []
+    assert (registry.logged["window"], registry.logged["window_from_ms"]) == ("since_change", str(change_ms))
+    (bins,) = [each for each in run.read(REFERENCE, Reference).features if each.feature == "x"]
+    assert bins.edges[-1] < 50
+    parts = candidate.split(data, run.declaration)
+    trained = run.read(CHOICES, TrainingChoices).windowed(parts, data).trained
+    assert int(registry.logged["rows_trained"]) == (1500 if refit else np.count_nonzero(trained))
