@@ -29,7 +29,7 @@ class RetrainingRequested(msgspec.Struct, kw_only=True, frozen=True, tag="retrai
     train_from_ms: TimeMs | None = None
     """Start of the training set, by event time of the predictions: the time of the change, if enough labels
     have arrived since; null: train on everything. Used if model.yaml declares
-    ``retraining.window: since_change``."""
+    ``retraining.window`` as ``since_change``, or ``auto``."""
     train_to_ms: TimeMs | None = None
     """End of the training set; null: no end."""
     basis: Literal["labels", "estimate"] = "labels"

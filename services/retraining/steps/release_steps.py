@@ -31,8 +31,8 @@ from services.retraining.run_folder import (
 )
 from services.retraining.steps import data_steps, model_steps
 from services.retraining.steps.definition import Step
-from services.runtime import times
 from services.retraining.training_choices import TrainingChoices
+from services.runtime import times
 from services.runtime.settings import Settings
 
 

@@ -88,7 +88,7 @@ def test_estimator_fitted_on_other_columns_than_its_signature_is_refused(tmp_pat
 def test_a_calibration_that_a_retraining_has_made_is_loaded_as_it_was_saved(tmp_path: Path, task, method):
     """The types of its file are trusted without a setting."""
     labels = pd.cut(rows()["x"], [-9, -0.5, 0.5, 9], labels=False)
-    target = (labels > 0).astype(int) if task == "binary" else LABELS[labels]
+    target = (labels > 0).to_numpy(int) if task == "binary" else LABELS[labels]
     frame = rows()[["x"]]
     made = calibration.calibrated(line(target), method, frame, target)
     estimator = calibration.replace_estimator(made, line(target))

@@ -215,6 +215,7 @@ def test_rows_before_a_change_are_neither_trained_on_nor_in_the_reference(
     assert released(run).reasons == []
     assert (registry.logged["window"], registry.logged["window_from_ms"]) == ("since_change", str(change_ms))
     (bins,) = [each for each in run.read(REFERENCE, Reference).features if each.feature == "x"]
+    assert bins.edges is not None
     assert bins.edges[-1] < 50
     parts = candidate.split(data, run.declaration)
     trained = run.read(CHOICES, TrainingChoices).windowed(parts, data).trained
