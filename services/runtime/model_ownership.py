@@ -88,7 +88,16 @@ class ModelOwnership(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
             OwnershipLostError: This worker is no member any more, or its thread hangs.
             KafkaError: The group cannot be reached.
         """
-        self._require_membership()
+        if self._failure is None:
+            if kafka_python_internals.hangs(self._consumer):
+                raise OwnershipLostError(
+                    "the thread that takes part in the group hangs or cannot reach Kafka; it joins again"
+                )
+            # kafka-python tells of it if a heartbeat was refused, but not if a request to join was.
+            if self._member not in (None, kafka_python_internals.member(self._consumer)):
+                self.on_partitions_lost(())
+        if self._failure is not None:
+            raise self._failure
         if self._declared - self._held:  # again and again: a request during an agreement has no effect
             kafka_python_internals.rejoin(self._consumer)
         return self._has_changed
@@ -106,7 +115,7 @@ class ModelOwnership(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
             OwnershipLostError: It does not.
             KafkaError: The group's coordinator cannot be reached.
         """
-        self._require_membership()
+        self.renew()
         key = TopicPartition(self._topic, partition)
         end = self._consumer.end_offsets([key])[key]
         try:  # Kafka refuses commits of those who are no members any more.
@@ -116,20 +125,6 @@ class ModelOwnership(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
         except CommitFailedError as error:
             if not isinstance(error.args[0], RebalanceInProgressError):
                 raise OwnershipLostError(f"no snapshot is written: {error}") from error
-
-    def _require_membership(self) -> None:
-        """Raise if the group has forgotten this worker, also if it has accepted it again under a new name.
-
-        kafka-python calls `on_partitions_lost` if a heartbeat was refused, but not if a request to join was.
-        """
-        if self._failure is not None:
-            raise self._failure
-        if kafka_python_internals.hangs(self._consumer):
-            raise OwnershipLostError(
-                "the thread that takes part in the group hangs or cannot reach Kafka; it joins again"
-            )
-        if self._member not in (None, kafka_python_internals.member(self._consumer)):
-            raise self._lose()
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
@@ -167,17 +162,13 @@ class ModelOwnership(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
 
     def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:  # noqa: ARG002  # of the interface
         """Own nothing: other workers may run the models already."""
-        self._lose()
-
-    def _lose(self) -> OwnershipLostError:
         _log.warning("models.ownership_lost", partitions=sorted(self._assigned))
-        error = self._failure = OwnershipLostError(
+        self._failure = OwnershipLostError(
             "this worker did not respond to Kafka within the session timeout, so other workers have taken "
             "over its models; it joins the group again"
         )
         self._held = frozenset()
         self._change(frozenset())
-        return error
 
     def _change(self, assigned: frozenset[int]) -> None:
         self._assigned, self._has_changed = assigned, True
