@@ -176,8 +176,7 @@ class ShiftingWorld:
             for process in processes:
                 process.check()
 
-        for each in self.models:
-            until(lambda each=each: each.answered >= each.asked, f"{each.name} answers", check=check)
+        until(lambda: all(each.answered >= each.asked for each in self.models), "all answer", check=check)
 
     @contextlib.contextmanager
     def running(self, folder: Path) -> Iterator[list[Process]]:

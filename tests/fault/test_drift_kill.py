@@ -144,7 +144,7 @@ def test_workers_that_die_come_or_hang_change_no_record(local, unique_name, tmp_
 
 
 def _worker(settings: Settings, folder, number: int, port: int) -> Process:
-    changes = {"drift_port": port, "session_timeout_seconds": 6.0}
+    changes = {"drift_port": port, "session_timeout_seconds": 3.0}
     return Process("drift", settings.model_copy(update=changes), log=folder / f"drift-{number}.log")
 
 

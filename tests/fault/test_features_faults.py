@@ -165,7 +165,7 @@ def scenario(kafka: str, servers: Supervisor, unique_name: str, tmp_path: Path) 
             "redis_url": f"redis://127.0.0.1:{port}/0",
             "home": tmp_path / "home",
             "features_slice_records_max": 25,
-            "session_timeout_seconds": 6.0,
+            "session_timeout_seconds": 3.0,
         }
     )
     shop = open_shop(settings, unique_name, tmp_path, lateness_seconds=LATENESS_SECONDS)

@@ -170,7 +170,7 @@ def declare(local: Settings, name: str) -> None:
 
 
 def worker_settings(local: Settings, port: int) -> Settings:
-    return local.model_copy(update={"learning_port": port, "session_timeout_seconds": 6.0})
+    return local.model_copy(update={"learning_port": port, "session_timeout_seconds": 3.0})
 
 
 def are_owned(workers: Sequence[Process], names: Sequence[str]) -> bool:

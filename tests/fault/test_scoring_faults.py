@@ -163,7 +163,7 @@ def scene(
             "home": folder / "home",
             "models": folder / "models",
             "feature_repo": JOB / "feature_repo",
-            "session_timeout_seconds": 6.0,
+            "session_timeout_seconds": 3.0,
         }
     )
     declare(settings, name, topic)

@@ -116,7 +116,8 @@ def run(use: Callable[[Web], Awaitable[None]]) -> None:
         async with asyncio.timeout(LIVENESS_SECONDS):
             await Web().serve(use)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # whose timers can be taken over
+        runner.run(main())
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", REQUEST[:-2]])
