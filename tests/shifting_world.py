@@ -5,7 +5,7 @@ the other way round.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ START_MS = 1_700_000_000_000
 PARTITIONS = 2
 REQUESTS_AN_HOUR = 60
 PROCESSES = ("scoring", "drift", "archive", "retraining", "rollout")
+LAG_MAX = 10 * REQUESTS_AN_HOUR
+"""Requests without an outcome that the next hours may follow: of their last hour none has its label."""
 TASKS = ("binary", "multiclass", "regression")
 CLASSES = ("low", "middle", "high")
 MODEL_YAML = """
@@ -120,12 +122,13 @@ class ShiftingModel:
         """Number of requests."""
         return self._number
 
-    @property
-    def answered(self) -> int:
-        """Number of records with predictions."""
-        with contextlib.closing(KafkaConsumer(bootstrap_servers=self.settings.broker)) as consumer:
-            topic = topics.predictions(self.name)
-            return sum(consumer.end_offsets([TopicPartition(topic, n) for n in range(PARTITIONS)]).values())
+    def follows(self, consumer: KafkaConsumer) -> bool:
+        """Tell whether all requests have their prediction, and all but the last ones their outcome."""
+        predictions, outcomes = (
+            sum(consumer.end_offsets([TopicPartition(topic, n) for n in range(PARTITIONS)]).values())
+            for topic in (topics.predictions(self.name), topics.outcomes(self.name))
+        )
+        return bool(predictions >= self.asked and outcomes >= self.asked - LAG_MAX)
 
     @property
     def latest(self) -> ModelChanged | None:
@@ -152,9 +155,8 @@ class ShiftingWorld:
     """One model of each task, and all processes from scoring to the rollout."""
 
     def __init__(self, settings: Settings, prefix: str) -> None:
-        self.settings = settings.model_copy(
-            update={"models": settings.home.parent / "models", "partitions": PARTITIONS}
-        )
+        changes: dict[str, Any] = {"models": settings.home.parent / "models", "partitions": PARTITIONS}
+        self.settings = settings.model_copy(update=changes)
         registry = plan_cache.registry_path(self.settings)
         registry.parent.mkdir(parents=True)
         registry.touch()  # the models have no features of a store
@@ -165,25 +167,26 @@ class ShiftingWorld:
         ]
         ensure_topics(self.settings, load_all(self.settings.models))
 
-    def hours(self, count: int, processes: Sequence[Process]) -> None:
-        """Let hours of traffic pass; return when all requests are answered."""
+    def hours(self, count: int, processes: Mapping[str, Process]) -> None:
+        """Let hours of traffic pass; return when the processes have followed."""
         for _ in range(count):
             for each in self.models:
                 each.send_hour()
         self._producer.flush()
 
         def check() -> None:
-            for process in processes:
+            for process in processes.values():
                 process.check()
 
-        until(lambda: all(each.answered >= each.asked for each in self.models), "all answer", check=check)
+        with contextlib.closing(KafkaConsumer(bootstrap_servers=self.settings.broker)) as consumer:
+            until(lambda: all(each.follows(consumer) for each in self.models), "all follow", check=check)
 
     @contextlib.contextmanager
-    def running(self, folder: Path) -> Iterator[list[Process]]:
-        """Run all processes."""
+    def running(self, folder: Path) -> Iterator[dict[str, Process]]:
+        """Run all processes; by name."""
         with contextlib.ExitStack() as stack:
-            started = [
-                stack.enter_context(
+            started = {
+                name: stack.enter_context(
                     Process(
                         name,
                         self.settings.model_copy(update={f"{name}_port": ports.free_port()}),
@@ -191,8 +194,8 @@ class ShiftingWorld:
                     )
                 )
                 for name in PROCESSES
-            ]
-            for process in started:
+            }
+            for process in started.values():
                 process.wait_ready()
             yield started
 

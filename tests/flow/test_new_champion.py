@@ -14,7 +14,7 @@ from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.records import RetrainingFinished, RetrainingRequested, RolloutEnded, RolloutStepped
-from tests.shifting_world import HOUR_MS, START_MS, ShiftingModel, ShiftingWorld
+from tests.shifting_world import HOUR_MS, REQUESTS_AN_HOUR, START_MS, ShiftingModel, ShiftingWorld
 from tests.waiting import LIVENESS_SECONDS, until
 
 FIRST_DAYS, CALM_DAYS = 3, 3
@@ -36,10 +36,9 @@ def test_changed_stream_leads_to_a_new_champion_that_answers(
     with world.running(tmp_path) as processes:
         world.hours(24 * FIRST_DAYS, processes)
         for each in world.models:
-            asked_ms = START_MS + each.asked * HOUR_MS // 60
-            retrain_command.publish(
-                world.settings, retrain_command.request_of(each.name, "the first", asked_ms)
-            )
+            asked_ms = START_MS + each.asked * HOUR_MS // REQUESTS_AN_HOUR
+            request = retrain_command.request_of(each.name, "the first", asked_ms)
+            retrain_command.publish(world.settings, request)
         until(lambda: all(each.latest for each in world.models), "the first versions serve")
         world.hours(24 * CALM_DAYS, processes)
         for each in world.models:
@@ -83,7 +82,7 @@ def check(model: ShiftingModel) -> None:
     retrainings = model.of_topic(topics.RETRAINING.name, records.RetrainingRecord)
     requests = [each for each in retrainings if isinstance(each, RetrainingRequested)]
     results = [each for each in retrainings if isinstance(each, RetrainingFinished)]
-    assert {each.trigger for each in requests[1:]} == {"drift"}
+    assert {each.trigger for each in requests} == {"manual", "drift"}
     rollouts = model.of_topic(topics.ROLLOUTS.name, records.RolloutRecord)
     first, ended = (each for each in rollouts if isinstance(each, RolloutEnded))
     assert (first.version, first.outcome, ended.outcome) == (1, "promoted", "promoted")
