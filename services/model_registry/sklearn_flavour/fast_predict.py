@@ -47,6 +47,8 @@ class MatrixPredictor:
     """Whether rows may hold nan; infinite numbers are never supported."""
     is_single: bool = False
     """Whether numbers are compared in single precision: then the estimator refuses what is infinite there."""
+    margin: PredictMatrix | None = None
+    """Returns the margin of class 1 (n,), from which a calibration is made; None: from the probability."""
 
     def fits(self, rows: Floats) -> bool:
         """Tell whether these numbers are supported; for others the estimator raises its own error."""
@@ -84,11 +86,14 @@ def fast_predictor_of(
     input_format = input_format or InputFormat(as_served(wanted))
     if not input_format.is_plain:
         return None
-    steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    inner, calibrate = _uncalibrated(estimator)
+    steps = [step for _, step in inner.steps] if isinstance(inner, Pipeline) else [inner]
     matrix_of = column_compiler.compiled(steps[:-1], list(wanted))
     if matrix_of is None or (len(steps) == 1 and InputKind.TEXT in wanted.values()):
         return None
     last_step = _predictor_of(steps[-1])
+    if last_step is not None and calibrate is not None:
+        last_step = _calibrated(last_step, calibrate)
     if last_step is None:
         return None
     predictor = FastPredictor(matrix_of, last_step)
@@ -98,6 +103,23 @@ def fast_predictor_of(
     except Exception:  # noqa: BLE001  # the estimator has its reasons to take none of these rows
         return None
     return predictor if True in agreements and False not in agreements else None
+
+
+def _uncalibrated(estimator: Any) -> tuple[Any, Callable[[Floats], Floats] | None]:
+    """Return the classifier in a calibrated one of two classes, and the calibration of its outputs (n,)."""
+    kind = type(estimator)
+    if (kind.__module__, kind.__name__) != ("sklearn.calibration", "CalibratedClassifierCV"):
+        return estimator, None
+    if len(estimator.calibrated_classifiers_) > 1 or len(estimator.classes_) != 2:
+        return estimator, None
+    (fitted,) = estimator.calibrated_classifiers_
+    frozen = type(fitted.estimator).__name__ == "FrozenEstimator"
+    return fitted.estimator.estimator if frozen else fitted.estimator, fitted.calibrators[0].predict
+
+
+def _calibrated(inner: MatrixPredictor, calibrate: Callable[[Floats], Floats]) -> MatrixPredictor:
+    outputs = inner.margin or inner.predict
+    return dataclasses.replace(inner, predict=lambda rows: calibrate(outputs(rows)), margin=None)
 
 
 def _predictor_of(estimator: Any) -> MatrixPredictor | None:
@@ -115,7 +137,7 @@ def _of_linear(estimator: Any, name: str) -> MatrixPredictor | None:
         return MatrixPredictor(_linear(estimator.coef_, float(estimator.intercept_)))
     if name in _CLASSIFIERS and len(estimator.classes_) == 2:
         linear = _linear(estimator.coef_[0], float(np.ravel(estimator.intercept_)[0]))
-        return MatrixPredictor(lambda rows: _logistic(linear(rows)))
+        return MatrixPredictor(lambda rows: _logistic(linear(rows)), margin=linear)
     return None
 
 
@@ -152,16 +174,25 @@ def _of_trees(estimator: Any, name: str) -> MatrixPredictor | None:
     is_margin = name in _BOOSTED and classes > 2
     histogram = name == "HistGradientBoosting"
 
-    def predict(rows: Floats) -> Floats:
+    def outputs(rows: Floats, *, margin: bool) -> Floats:
         # scikit-learn compares in single precision, except in histogram trees.
         inputs = rows if histogram else rows.astype(np.float32).astype(np.float64)
-        found = treelite.gtil.predict(trees, np.ascontiguousarray(inputs), nthread=1, pred_margin=is_margin)
-        outputs = np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
-        if classes > 2:
-            return np.asarray(softmax(outputs, axis=1) if is_margin else outputs, dtype=np.float64)
-        return outputs[:, -1]
+        found = treelite.gtil.predict(trees, np.ascontiguousarray(inputs), nthread=1, pred_margin=margin)
+        return np.asarray(found, dtype=np.float64).reshape(len(rows), -1)
 
-    return MatrixPredictor(predict, TREE_ROWS_MAX, takes_missing=histogram, is_single=not histogram)
+    def predict(rows: Floats) -> Floats:
+        found = outputs(rows, margin=is_margin)
+        if classes > 2:
+            return np.asarray(softmax(found, axis=1) if is_margin else found, dtype=np.float64)
+        return found[:, -1]
+
+    return MatrixPredictor(
+        predict,
+        TREE_ROWS_MAX,
+        takes_missing=histogram,
+        is_single=not histogram,
+        margin=(lambda rows: outputs(rows, margin=True)[:, -1]) if name in _BOOSTED else None,
+    )
 
 
 def _probes(input_format: InputFormat, texts: Sequence[str | None]) -> Iterator[Columns]:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import base, compose, ensemble, impute, linear_model, pipeline, preprocessing, tree
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 
 from services.model_registry.contract import Contract
 from services.model_registry.model_inputs import InputKind, columns_of
@@ -81,6 +83,35 @@ def test_trees_answer_the_same(kind, wanted):
     np.testing.assert_allclose(
         found.predict(columns_by_letter(ROWS[FEW])), answers[FEW], rtol=1e-12, atol=1e-12
     )
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        linear_model.LogisticRegression(),
+        ensemble.RandomForestClassifier(20, random_state=0),
+        ensemble.GradientBoostingClassifier(n_estimators=20),
+        ensemble.HistGradientBoostingClassifier(max_iter=20),
+        pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()),
+    ],
+    ids=["linear", "forest", "boosted", "histogram", "pipeline"],
+)
+def test_calibrated_classifiers_answer_the_same(classifier, method):
+    frozen = FrozenEstimator(base.clone(classifier).fit(NAMED[:200], BINARY[:200]))
+    calibrated = CalibratedClassifierCV(frozen, method=method, ensemble=False)
+    calibrated.fit(NAMED[200:], BINARY[200:])
+    found = predictor(calibrated)
+    assert found is not None
+    expected = calibrated.predict_proba(NAMED[FEW])[:, 1]
+    np.testing.assert_allclose(found.predict(columns_by_letter(ROWS[FEW])), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_calibration_of_several_classes_or_classifiers_is_left_to_the_estimator():
+    several = CalibratedClassifierCV(linear_model.LogisticRegression(), cv=2).fit(NAMED, BINARY)
+    frozen = FrozenEstimator(linear_model.LogisticRegression().fit(NAMED, THREE))
+    assert predictor(several) is None
+    assert predictor(CalibratedClassifierCV(frozen, ensemble=False).fit(NAMED, THREE)) is None
 
 
 @pytest.mark.parametrize("kind", ["ExtraTrees", "GradientBoosting", "RandomForest"])
