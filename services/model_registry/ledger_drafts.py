@@ -28,7 +28,7 @@ def of_registration(
         evidence=dict(evidence),
         actor=actor,
         at_ms=at_ms,
-        request_id=version_id(model, version, str(evidence.get(mlflow_client.SIGNED_TAGS[0], ""))),
+        request_id=version_id(model, version, str(evidence.get(mlflow_client.DIGEST_TAG, ""))),
     )
 
 

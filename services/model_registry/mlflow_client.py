@@ -13,7 +13,8 @@ PREVIOUS = "previous"
 CHALLENGER = "challenger"
 """Alias of the latest candidate that a gate refused."""
 
-SIGNED_TAGS = ("driftline.digest", "driftline.flavour", "driftline.signature")
+DIGEST_TAG = "driftline.digest"
+SIGNED_TAGS = (DIGEST_TAG, "driftline.flavour", "driftline.signature")
 """Tags of a version: the digest of its files, the flavour that loads it, and the signature of both."""
 REFERENCE_TAG = "driftline.reference"
 """Tag of a version: whether it has a reference, ``yes`` or ``no``; older versions have none of it."""

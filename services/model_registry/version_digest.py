@@ -6,8 +6,6 @@ from services.model_registry import approvals, mlflow_client
 from services.runtime.settings import Settings
 from streams.records import LedgerEntry
 
-TAG = mlflow_client.SIGNED_TAGS[0]
-
 
 def of_version(settings: Settings, model: str, version: int) -> str:
     """Return the digest of a version; empty if the registry has no such version, or it has no digest.
@@ -23,7 +21,7 @@ def of_version(settings: Settings, model: str, version: int) -> str:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         return ""
-    return str(found.tags.get(TAG, ""))
+    return str(found.tags.get(mlflow_client.DIGEST_TAG, ""))
 
 
 def of_decided(settings: Settings, entries: Sequence[LedgerEntry], model: str, version: int) -> str:

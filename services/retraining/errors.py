@@ -30,3 +30,8 @@ def in_training_code() -> Iterator[None]:
         if is_outage(error):
             raise RetrainingError(f"training.py: {type(error).__name__}: {error}") from error
         raise
+
+
+def without_gates(model: str) -> str:
+    """Return why a model without a section ``gates`` cannot be retrained, and what to do."""
+    return f"{model} cannot be retrained: its model.yaml has no section gates; add one"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from services.retraining.errors import without_gates
 from services.retraining.history import RetrainingHistory
 from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.web.server import RequestError
@@ -78,8 +79,7 @@ def _check_model(model: str, folder: DeclarationFolder) -> None:
         message = f"there is no model {model!r}; declared models: {', '.join(folder.valid)}"
         raise RequestError(404, message)
     if folder.valid[model].gates is None:
-        message = f"{model} cannot be retrained: its model.yaml has no section gates; add one"
-        raise RequestError(422, message)
+        raise RequestError(422, without_gates(model))
 
 
 def _repeated(model: str, request_id: str, history: RetrainingHistory) -> RetrainingAnswer:

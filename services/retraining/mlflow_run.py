@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -96,12 +96,18 @@ def find(client: Any, model: str, request_id: str) -> RegisteredCandidate | None
 
 
 def _restore(client: Any, version: Any) -> RegisteredCandidate:
-    source = client.get_run(version.run_id).info.artifact_uri
+    (content,) = _artifacts(client, version.run_id, [ARTIFACT])
+    return with_version(msgspec.json.decode(content, type=RegisteredCandidate), int(version.version))
+
+
+def _artifacts(client: Any, run_id: str, files: Sequence[str]) -> list[bytes]:
+    """Return the content of files of a run; raise `LocationError` or `SizeError` if one is not taken."""
+    source = client.get_run(run_id).info.artifact_uri
     artifact_location.check(source, client.tracking_uri)
     with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
-        bounded_download.download(source, Path(folder), client.tracking_uri, ARTIFACT_BYTES_MAX, ARTIFACT)
-        kept = msgspec.json.decode((Path(folder) / ARTIFACT).read_bytes(), type=RegisteredCandidate)
-    return with_version(kept, int(version.version))
+        for file in files:
+            bounded_download.download(source, Path(folder), client.tracking_uri, ARTIFACT_BYTES_MAX, file)
+        return [(Path(folder) / file).read_bytes() for file in files]
 
 
 def with_version(registered: RegisteredCandidate, version: int) -> RegisteredCandidate:
@@ -126,14 +132,11 @@ def restore(client: Any, run: RunFolder) -> RegisteredCandidate | None:
 
 
 def _restore_evidence(client: Any, run_id: str, run: RunFolder) -> None:
-    source = client.get_run(run_id).info.artifact_uri
-    artifact_location.check(source, client.tracking_uri)
     there = {each.path for each in client.list_artifacts(run_id, FILES)}
-    with tempfile.TemporaryDirectory(prefix="driftline-run-") as folder:
-        for name in EVIDENCE:
-            if (file := f"{FILES}/{name}") in there:
-                bounded_download.download(source, Path(folder), client.tracking_uri, ARTIFACT_BYTES_MAX, file)
-                run.write_bytes(name, (Path(folder) / file).read_bytes())
+    names = [name for name in EVIDENCE if f"{FILES}/{name}" in there]
+    contents = _artifacts(client, run_id, [f"{FILES}/{name}" for name in names])
+    for name, content in zip(names, contents, strict=True):
+        run.write_bytes(name, content)
 
 
 class RetrainingRun:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from services.retraining.errors import without_gates
 from services.runtime import kafka_consumers, kafka_producers, times
 from services.runtime.command_output import fail, ok, say
 from services.runtime.declaration import DeclarationError
@@ -44,7 +45,7 @@ def retrain(
     if model not in declarations:
         fail(f"there is no model {model!r}; declared models: {', '.join(declarations)}")
     if declarations[model].gates is None:
-        fail(f"{model} cannot be retrained: its model.yaml has no section gates; add one")
+        fail(without_gates(model))
     request = request_of(model, reason, times.now_ms())
     publish(settings, request)
     ok(f"asked for a retraining of {model}: {request.request_id}")

@@ -11,6 +11,7 @@ from services.feature_store.plan import PlanError
 from services.model_registry import large_references, model_inputs
 from services.retraining import archive_progress, code_version, rollout, run_folder, serving_champion
 from services.retraining.archive_progress import EndOffsets
+from services.retraining.errors import without_gates
 from services.retraining.history import RetrainingHistory
 from services.retraining.mlflow_run import RegisteredCandidate
 from services.retraining.run_folder import RunContext, RunFolder
@@ -140,9 +141,7 @@ class Retrainer:
             known = ", ".join(self._folder.valid)
             return _failed(f"there is no model {request.model!r}; declared models: {known}")
         if declaration.gates is None:
-            return _failed(
-                f"{request.model} cannot be retrained: its model.yaml has no section gates; add one"
-            )
+            return _failed(without_gates(request.model))
         refusal = self.history.cooldown_refusal(request, declaration)
         return {"result": "rejected", "version": 0, "reasons": [refusal]} if refusal else None
 

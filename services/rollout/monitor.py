@@ -10,7 +10,7 @@ import msgspec
 
 from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.rollout import step_evidence, step_verdict
-from services.rollout.label_windows import EARLY_MAX, EarlyLabel, LabelWindows, WaitingRequest
+from services.rollout.label_windows import EarlyLabel, LabelWindows, WaitingRequest
 from services.rollout.positions import Positions
 from services.rollout.rollout_state import RolloutProgress
 from services.rollout.step_evidence import StepEvidence
@@ -156,7 +156,7 @@ class RolloutMonitor:
 
     def ahead(self, records_max: int) -> set[PartitionKey]:
         """Return the partitions to pause: their labels are of requests that have not been read."""
-        return self.inputs.labels_ahead() if len(self._windows.early) > min(records_max, EARLY_MAX) else set()
+        return self.inputs.labels_ahead() if len(self._windows.early) > records_max else set()
 
     def resume(self) -> Mapping[PartitionKey, Resume]:
         """Return where to continue in each partition."""

@@ -1,7 +1,7 @@
 """Makes the run folder of a request without the service, and hands a registered version over to it."""
 
 from services.retraining import retrain_command, run_folder
-from services.retraining.errors import RetrainingError
+from services.retraining.errors import RetrainingError, without_gates
 from services.retraining.publisher import TopicPublisher
 from services.retraining.retrainer import Retrainer
 from services.retraining.run_folder import REGISTERED, REQUEST, RunFolder
@@ -39,7 +39,7 @@ def _check(folder: DeclarationFolder, model: str) -> None:
     if model not in folder.valid:
         raise RetrainingError(f"there is no model {model!r}; declared models: {', '.join(folder.valid)}")
     if folder.valid[model].gates is None:
-        raise RetrainingError(f"{model} cannot be retrained: its model.yaml has no section gates; add one")
+        raise RetrainingError(without_gates(model))
 
 
 def request_of(model: str, request_id: str, reason: str) -> RetrainingRequested:

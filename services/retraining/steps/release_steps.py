@@ -70,7 +70,8 @@ def _write_card(run: RunFolder) -> None:
 
 def register(run: RunFolder, settings: Settings) -> None:
     """Register the candidate as a signed version, once for each request, with the result of its gates."""
-    client, tags = mlflow_client.connect(settings), mlflow_run.tags_of(run)
+    client = mlflow_client.connect(settings)
+    tags = mlflow_run.tags_of(run)  # first: what is restored takes the place of the candidate's data set
     found = mlflow_run.restore(client, run)
     if found is None:
         with mlflow_run.RetrainingRun(client, settings, run.request) as mlflow:
