@@ -31,7 +31,7 @@ SESSION_SECONDS = 2
 """A killed process is soon replaced."""
 OLD, NEW = 1, 2
 REQUESTS_AN_HOUR = 240
-MODEL_YAML = """
+DECLARED = """
 name: {name}
 owner: tests@driftline.example
 task: {task}
@@ -49,6 +49,11 @@ label:
   {label}
   horizon_hours: 1
   schema: {{id: string, at: timestamp, truth: {kind}}}
+"""
+"""A model that gets one number with each request."""
+MODEL_YAML = (
+    DECLARED
+    + """
 rollout:
   steps:
     - {{share: shadow, maximum_hours: 2000}}
@@ -59,6 +64,7 @@ rollout:
     latency: {{margin: 0.3}}
   block_hours: 1
 """
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +174,7 @@ class RolloutWorld:
             identity.encode(),
             partition=partition,
         )
-        label = {"id": identity, "at": _rfc3339(at_ms + HOUR_MS // 6), "truth": self._truth(level)}
+        label = {"id": identity, "at": rfc3339(at_ms + HOUR_MS // 6), "truth": self._truth(level)}
         self._producer.send(
             f"{self.name}.labels", msgspec.json.encode(label), identity.encode(), partition=partition
         )
@@ -260,5 +266,6 @@ class RolloutWorld:
         return {name: int(version) for name, version in found.items()}
 
 
-def _rfc3339(time_ms: int) -> str:
+def rfc3339(time_ms: int) -> str:
+    """Return an event time as applications write it."""
     return str(np.datetime64(time_ms, "ms")) + "Z"

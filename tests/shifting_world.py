@@ -24,35 +24,18 @@ from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from streams.records import ModelChanged, Prediction
 from tests.processes import Process
+from tests.rollout_world import DECLARED, HOUR_MS, PARTITIONS, START_MS, rfc3339
 from tests.waiting import until
 
-HOUR_MS = 3_600_000
-START_MS = 1_700_000_000_000
-PARTITIONS = 2
 REQUESTS_AN_HOUR = 60
 PROCESSES = ("scoring", "drift", "archive", "retraining", "rollout")
 LAG_MAX = 10 * REQUESTS_AN_HOUR
 """Requests without an outcome that the next hours may follow: of their last hour none has its label."""
 TASKS = ("binary", "multiclass", "regression")
 CLASSES = ("low", "middle", "high")
-MODEL_YAML = """
-name: {name}
-owner: tests@driftline.example
-task: {task}
-request:
-  topic: {name}.requests
-  id: id
-  event_time: at
-  schema: {{id: string, at: timestamp, x: float}}
-features: {{from_request: [x]}}
-label:
-  topic: {name}.labels
-  id: id
-  event_time: at
-  value: truth
-  horizon_hours: 1
-  schema: {{id: string, at: timestamp, truth: {kind}}}
-  {label}
+MODEL_YAML = (
+    DECLARED
+    + """
 monitoring: {{window_hours: 6, lateness_hours: 1, block_hours: 1, loss_tolerance: 0.1}}
 retraining: {{window: since_change, cooldown_days: 3, minimum_labels: 500, holdout_days: 0.5}}
 gates: {{floor: {floor}, block_hours: 1}}
@@ -64,6 +47,7 @@ rollout:
   block_hours: 1
 {classes}
 """
+)
 TRAINING = """
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
@@ -104,8 +88,8 @@ class ShiftingModel:
             number, self._number = self._number, self._number + 1
             at_ms = START_MS + number * HOUR_MS // REQUESTS_AN_HOUR
             identity, x = f"{self.name}-{number}", float(self._random.normal())
-            asked = {"id": identity, "at": _rfc3339(at_ms), "x": x}
-            labelled = {"id": identity, "at": _rfc3339(at_ms + HOUR_MS // 6), "truth": self._truth(x)}
+            asked = {"id": identity, "at": rfc3339(at_ms), "x": x}
+            labelled = {"id": identity, "at": rfc3339(at_ms + HOUR_MS // 6), "truth": self._truth(x)}
             for kind, value in (("requests", asked), ("labels", labelled)):
                 topic, partition = f"{self.name}.{kind}", number % PARTITIONS
                 self._producer.send(topic, msgspec.json.encode(value), identity.encode(), partition=partition)
@@ -201,7 +185,3 @@ class ShiftingWorld:
 
     def close(self) -> None:
         self._producer.close()
-
-
-def _rfc3339(time_ms: int) -> str:
-    return str(np.datetime64(time_ms, "ms")) + "Z"

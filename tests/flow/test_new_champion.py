@@ -14,7 +14,8 @@ from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
 from streams import records, topics
 from streams.records import RetrainingFinished, RetrainingRequested, RolloutEnded, RolloutStepped
-from tests.shifting_world import HOUR_MS, REQUESTS_AN_HOUR, START_MS, ShiftingModel, ShiftingWorld
+from tests.rollout_world import HOUR_MS, START_MS
+from tests.shifting_world import REQUESTS_AN_HOUR, ShiftingModel, ShiftingWorld
 from tests.waiting import LIVENESS_SECONDS, until
 
 FIRST_DAYS, CALM_DAYS = 3, 3
