@@ -131,10 +131,13 @@ class RolloutWorld:
 
     def arms(self, arms: list[Arm], reason: str) -> None:
         """Change the arms by hand."""
-        with models_topic.opened(self.settings, "operator") as models:
-            latest = models.latest.get(self.name)
+
+        def make(latest: ModelChanged | None) -> list[ModelChanged]:
             at_ms = START_MS if latest is None else latest.changed_at_ms
-            models.publish([ModelChanged(model=self.name, arms=arms, changed_at_ms=at_ms, reason=reason)])
+            return [ModelChanged(model=self.name, arms=arms, changed_at_ms=at_ms, reason=reason)]
+
+        with models_topic.opened(self.settings, "operator") as models:
+            models.publish_on_latest(self.name, make)
 
     def request(self, request_id: str = "r1", version: int = NEW) -> None:
         """Ask for the rollout of a version."""

@@ -18,7 +18,7 @@ from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.learning.learning_metrics import LearningObserver
 from services.model_registry import large_references, learned_versions, model_inputs
-from services.model_registry.models_topic import ATTEMPTS_MAX, ModelsTopic
+from services.model_registry.models_topic import ModelsTopic, OvertakenError
 from services.model_registry.training_code import function_of
 from services.monitoring import pending_restore, prediction_source, source_ends
 from services.monitoring.guarded_models import GuardedModels
@@ -324,8 +324,10 @@ class Announcer:
         def lacking(latest: records.ModelChanged | None) -> list[records.ModelChanged]:
             return arms_update.changes(each.name, first_ms, learned, latest, reference)
 
-        if not self._models_topic.publish_on_latest(each.name, lacking):
-            _log.warning("learning.arms_contended", model=each.name, attempts=ATTEMPTS_MAX)
+        try:
+            self._models_topic.publish_on_latest(each.name, lacking)
+        except OvertakenError as error:
+            _log.warning("learning.arms_contended", model=each.name, error=str(error))
 
     def _published(
         self, model: str, reference: records.Reference | None

@@ -99,7 +99,7 @@ class ModelsTopic:
 
     def publish_on_latest(
         self, model: str, make: Callable[[ModelChanged | None], Sequence[ModelChanged]]
-    ) -> bool:
+    ) -> Sequence[ModelChanged]:
         """Write the changes that a model needs, again on top of each change that somebody else makes.
 
         Args:
@@ -107,17 +107,23 @@ class ModelsTopic:
             make: Returns the changes that follow from the latest one; none if it needs none.
 
         Returns:
-            Whether the latest change needs none any more. False after `ATTEMPTS_MAX` attempts.
+            The changes that are in effect, in order; none if the latest change needed none.
+
+        Raises:
+            OvertakenError: Somebody else has changed the model before each of `ATTEMPTS_MAX` writes.
         """
         self.refresh()
         for _ in range(ATTEMPTS_MAX):
             changes = make(self.latest.get(model))
             if not changes:
-                return True
+                return changes
             with contextlib.suppress(OvertakenError):
                 self.publish(changes)
-                return True
-        return False
+                return changes
+        raise OvertakenError(
+            f"the arms of {model} were changed {ATTEMPTS_MAX} times by somebody else while this change was "
+            f"written: look at them with 'driftline models list {model}' and try again"
+        )
 
     def _read(self, ours: frozenset[bytes]) -> dict[str, tuple[int, ModelChanged]]:
         """Read to the end; return the last change of each model by somebody else, with its offset.

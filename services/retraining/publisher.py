@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from kafka import KafkaConsumer
 
 from services.model_registry import large_references, ledger, ledger_drafts, models_topic
-from services.model_registry.models_topic import OvertakenError
 from services.retraining import ledger_evidence
 from services.retraining.retrainer import MakeChanges
 from services.runtime import kafka_consumers, times
@@ -60,11 +59,7 @@ class TopicPublisher:
     def publish_changes(self, model: str, make: MakeChanges) -> None:
         """Write what follows from the latest change of a model's arms and return when it is acknowledged."""
         with models_topic.opened(self._settings, "retraining") as models:
-            if not models.publish_on_latest(model, make):
-                raise OvertakenError(
-                    f"the arms of {model} were changed {models_topic.ATTEMPTS_MAX} times by somebody else "
-                    "during its promotion: restart retraining to try again"
-                )
+            models.publish_on_latest(model, make)
             change, actor = models.latest[model], ledger_drafts.RETRAINING
         draft = ledger_drafts.of_change(change, actor=actor, at_ms=times.now_ms())
         ledger.append(self._settings, [draft], actor)

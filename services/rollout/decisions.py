@@ -21,7 +21,7 @@ import structlog
 from services.model_registry import ledger_drafts
 from services.model_registry.approvals import Approval
 from services.model_registry.ledger_chain import EntryDraft
-from services.model_registry.models_topic import ModelsTopic
+from services.model_registry.models_topic import ModelsTopic, OvertakenError
 from services.model_registry.traffic_split import ShareError
 from services.rollout import aliases, decision_entries, rollout_arms, rollout_state
 from services.rollout.promoted_reference import WithReference
@@ -194,7 +194,7 @@ class RolloutDecisions:
         _observe(model, progress)
 
     def _publish(self, model: str, progress: RolloutProgress, declared: ModelDeclaration | None) -> bool:
-        """Write the arms that a record asks for; return False if the registry is away."""
+        """Write the arms that a record asks for; return False if that must be tried again later."""
 
         def lacking(latest: ModelChanged | None) -> Sequence[ModelChanged]:
             arms = [] if latest is None else latest.arms
@@ -204,6 +204,9 @@ class RolloutDecisions:
 
         try:
             self._arms.publish_on_latest(model, lacking)
+        except OvertakenError as error:
+            _log.warning("rollout.arms_contended", model=model, error=str(error))
+            return False
         except Exception as error:
             if progress.outcome != "promoted" or not is_outage(error):
                 raise

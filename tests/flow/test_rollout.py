@@ -1,12 +1,13 @@
 """Rollouts on a real Kafka and a real registry: promoted, rolled back by itself, ended by a person."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from services.model_registry import ledger_drafts, mlflow_client
+from services.model_registry import ledger_drafts, mlflow_client, models_topic
+from services.model_registry.mlflow_client import CHALLENGER
 from services.model_registry.traffic_split import CHAMPION
 from services.operations.models import rollout_command
 from services.rollout import rollout_arms
@@ -153,3 +154,35 @@ def test_commands_request_show_and_roll_back(
     kinds = [(entry.kind, entry.actor) for entry in world.entries]
     assert kinds[0] == ("rollout_request", "ada")
     assert ("rollback", "ada") in kinds
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        [Arm(name=CHAMPION, version=OLD, weight=5000), Arm(name=CHALLENGER, version=NEW, weight=5000)],
+        [Arm(name=CHAMPION, version=NEW, weight=10_000)],
+        [Arm(name=CHAMPION, version=OLD, weight=10_000)],
+    ],
+    ids=["next step", "promotion", "its own rollback"],
+)
+def test_rollback_by_hand_holds_when_the_rollout_changes_the_arms_meanwhile(
+    make: MakeWorld, monkeypatch: pytest.MonkeyPatch, theirs: list[Arm]
+) -> None:
+    """The rollout writes between the command's read and its write."""
+    world = make()
+    for variable, value in world.settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    canary = Arm(name=CHALLENGER, version=NEW, weight=2000)
+    world.arms([Arm(name=CHAMPION, version=OLD, weight=8000), canary], "step 1")
+
+    changes, send = [theirs], models_topic.connected_send(world.settings)
+
+    def overtaken_once(batch: Sequence[models_topic.KeyedRecord]) -> None:
+        if changes:
+            world.arms(changes.pop(), "step 2")
+        send(batch)
+
+    monkeypatch.setattr(models_topic, "connected_send", lambda settings: overtaken_once)
+    rollout_command.rollback(world.name, by="ada")
+    assert shown(world) == f"champion {OLD} 10000"
+    assert [(entry.kind, entry.version) for entry in world.entries][-1] == ("rollback", OLD)

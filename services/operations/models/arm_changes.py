@@ -111,14 +111,19 @@ def without_arm(arms: Sequence[Arm], name: str, *, from_ms: int) -> list[Arm]:
     """Return the arms after one of them has returned its share to the champion, in every segment."""
     if name == CHAMPION:
         raise ChangeError("the arm of the champion cannot end: make another version the champion instead")
-    latest = {msgspec.json.encode(arm.segment): arm for arm in _scoring(arms) if arm.name == name}
-    active = [arm for arm in latest.values() if arm.weight]
+    active = answering(arms, name)
     if not active:
         raise ChangeError(f"no arm {name!r} has a share{_known(arms)}")
     result = list(arms)
     for arm in active:
         result = with_share(result, name, arm.version, 0, from_ms=from_ms, segment=arm.segment)
     return result
+
+
+def answering(arms: Sequence[Arm], name: str) -> list[Arm]:
+    """Return the latest arms of a name that answer a share of the requests, one for each segment."""
+    latest = {msgspec.json.encode(arm.segment): arm for arm in _scoring(arms) if arm.name == name}
+    return [arm for arm in latest.values() if arm.weight]
 
 
 def with_shadow(arms: Sequence[Arm], name: str, version: int, *, now_ms: int) -> list[Arm]:

@@ -19,7 +19,7 @@ from services.runtime.command_output import fail, failing_on, say
 from services.runtime.declaration import FILE, DeclarationError
 from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.settings import Settings
-from streams.records import Arm
+from streams.records import Arm, ModelChanged
 
 DryRun = Annotated[bool, Parameter(negative="")]
 NO_REFERENCE = (
@@ -188,19 +188,25 @@ def _change(act: _Act, changed: ChangeArms) -> None:
         with ledger.opened(settings) as entries, models_topic.opened(settings) as models:
             if act.answers and version is not None:
                 _check_approval(settings, entries, name, version)
-            latest = models.latest.get(name)
             from_ms = None if act.since is None else arm_changes.parse_time_ms(act.since)
-            record = arm_changes.make_change(
-                name,
-                latest,
-                changed(latest.arms if latest else (), from_ms, at_ms),
-                reason=f"by hand: {act.reason}",
-                from_ms=at_ms if from_ms is None else from_ms,
-                now_ms=at_ms,
-            )
-            if not act.dry_run:
+
+            def make(latest: ModelChanged | None) -> list[ModelChanged]:
+                arms = changed(latest.arms if latest else (), from_ms, at_ms)
+                record = arm_changes.make_change(
+                    name,
+                    latest,
+                    arms,
+                    reason=f"by hand: {act.reason}",
+                    from_ms=at_ms if from_ms is None else from_ms,
+                    now_ms=at_ms,
+                )
+                return [champion_reference.with_reference(settings, record, known)]
+
+            if act.dry_run:
+                (record,) = make(models.latest.get(name))
+            else:
                 record_missing(entries, models)
-                models.publish([champion_reference.with_reference(settings, record, known)])
+                (record,) = models.publish_on_latest(name, make)
                 entries.append(ledger_drafts.of_change(record, actor=actor, at_ms=at_ms))
         _print_arms(f"{name}: {'would be' if act.dry_run else 'ok '}", record.arms)
         if version and act.is_champion and known is None and not champion_reference.is_known(record, version):

@@ -88,12 +88,20 @@ def rollback(
             if latest is None:
                 raise ChangeError(f"{name} has no arms yet: there is nothing to roll back")
             from_ms = at_ms if since is None else arm_changes.parse_time_ms(since)
-            change, back = _rolled_back(settings, latest, version, f"by hand: {reason}", (from_ms, at_ms))
+            back = _target(settings, latest) if version is None else version
+            if back not in _champions(latest):  # these have been loaded; others must be in the registry
+                check_version(settings, name, back)
+
+            def make(latest: ModelChanged | None) -> list[ModelChanged]:
+                change = latest and _rolled_back(latest, back, f"by hand: {reason}", (from_ms, at_ms))
+                return [_with_reference(settings, change, back)] if change else []
+
             record_missing(entries, models)
-            models.publish([change])
-            entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
+            for change in models.publish_on_latest(name, make):
+                entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
             entries.append(_draft(ledger_drafts.ROLLBACK, ledger.command_id(), name, back, actor, reason))
-        say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(change.arms)))
+            arms = models.latest[name].arms
+        say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(arms)))
 
 
 def show(name: str) -> None:
@@ -116,27 +124,32 @@ def show(name: str) -> None:
             say(*lines_of(record))
 
 
-def _rolled_back(
-    settings: Settings, latest: ModelChanged, version: int | None, reason: str, times_ms: tuple[int, int]
-) -> tuple[ModelChanged, int]:
-    """Return the change, and the version that answers after it.
+def _target(settings: Settings, latest: ModelChanged) -> int:
+    """Return the version that a rollback lets answer: the champion of a canary, or else the previous one."""
+    if arm_changes.answering(latest.arms, mlflow_client.CHALLENGER):
+        return _champions(latest)[-1]
+    return _previous(settings, latest)
 
-    ``times_ms``: the event time from which it is in effect, and now.
+
+def _rolled_back(
+    latest: ModelChanged, back: int, reason: str, times_ms: tuple[int, int]
+) -> ModelChanged | None:
+    """Return the change that makes a version answer; None if it does, as when a rollout has just ended.
+
+    Args:
+        latest: The latest change of the model.
+        back: Version that is to answer.
+        reason: Why, in the record.
+        times_ms: The event time from which it is in effect, and now.
     """
     from_ms, now_ms = times_ms
-    challengers = {arm.name for arm in latest.arms if arm.name != CHAMPION and arm.weight and not arm.shadow}
-    if version is None and mlflow_client.CHALLENGER in challengers:
-        arms = arm_changes.without_arm(latest.arms, mlflow_client.CHALLENGER, from_ms=from_ms)
-        back = _champions(latest)[-1]
-    else:
-        back = _previous(settings, latest) if version is None else version
-        if back not in _champions(latest):  # these have been loaded; others must be in the registry
-            check_version(settings, latest.model, back)
+    if back != _champions(latest)[-1]:
         arms = arm_changes.with_champion(latest.arms, back, from_ms=from_ms, now_ms=now_ms)
-    change = arm_changes.make_change(
-        latest.model, latest, arms, reason=reason, from_ms=from_ms, now_ms=now_ms
-    )
-    return _with_reference(settings, change, back), back
+    elif arm_changes.answering(latest.arms, mlflow_client.CHALLENGER):
+        arms = arm_changes.without_arm(latest.arms, mlflow_client.CHALLENGER, from_ms=from_ms)
+    else:
+        return None
+    return arm_changes.make_change(latest.model, latest, arms, reason=reason, from_ms=from_ms, now_ms=now_ms)
 
 
 def _with_reference(settings: Settings, change: ModelChanged, version: int) -> ModelChanged:

@@ -60,11 +60,11 @@ class MemoryModelsTopic:
 
     def publish_on_latest(
         self, model: str, lacking: Callable[[records.ModelChanged | None], list[records.ModelChanged]]
-    ) -> bool:
+    ) -> list[records.ModelChanged]:
         if changes := lacking(self.latest):
             self.log.entries.append("arms")
             self.latest = changes[-1]
-        return True
+        return changes
 
 
 def no_large_reference(model: str, reference: records.Reference) -> records.ReferenceName:

@@ -141,19 +141,20 @@ def test_publish_on_latest_includes_each_change_by_somebody_else(topic: Topic):
     def make(latest: ModelChanged | None) -> list[ModelChanged]:
         return [change(f"ours on {latest.reason if latest else None}")]
 
-    assert client.publish_on_latest("m", make)
+    assert [each.reason for each in client.publish_on_latest("m", make)] == ["ours on second"]
     assert reasons(topic)[-1] == "ours on second"
 
 
 def test_publish_on_latest_writes_nothing_if_no_change_is_needed(topic: Topic):
     topic.write(change("a"))
-    assert topic.client().publish_on_latest("m", lambda _: [])
+    assert topic.client().publish_on_latest("m", lambda _: []) == []
     assert topic.sent == []
 
 
 def test_publish_on_latest_gives_up_after_a_bound(topic: Topic):
     topic.before_write = [change(f"theirs {number}") for number in range(ATTEMPTS_MAX)]
-    assert not topic.client().publish_on_latest("m", lambda _: [change("ours")])
+    with pytest.raises(OvertakenError, match="the arms of m were changed 5 times by somebody else"):
+        topic.client().publish_on_latest("m", lambda _: [change("ours")])
     assert len(topic.sent) == ATTEMPTS_MAX
 
 

@@ -83,10 +83,11 @@ class Servers:
 
     def publish_on_latest(
         self, model: str, make: Callable[[ModelChanged | None], Sequence[ModelChanged]]
-    ) -> bool:
-        for change in make(self.latest.get(model)):
+    ) -> Sequence[ModelChanged]:
+        changes = make(self.latest.get(model))
+        for change in changes:
             self._writing(functools.partial(setattr, self, "change", change))
-        return True
+        return changes
 
     # -- as the registry
 
