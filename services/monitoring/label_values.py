@@ -40,3 +40,9 @@ class LabelValues:
                 f"the label's value is {value!r}, which is not one of the declared classes"
             )
         return number
+
+
+def absent_label(declaration: ModelDeclaration) -> float | None:
+    """Return the number that ``label.absent`` declares for a request without a label; None if it does not."""
+    absent = declaration.label.absent
+    return None if absent is None else LabelValues(declaration).number(absent)

@@ -1,6 +1,7 @@
 """The topics of requests and labels, with their schemas."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -109,9 +110,35 @@ class LabelTopic(ApplicationTopic):
     positive_above: float | None = None
     """Binary: the label is 1 if the value is above this one."""
     horizon_hours: float = Field(ge=SECOND_HOURS, le=HOURS_MAX)
-    """Maximum event time from the request to its label; later labels count as orphans."""
+    """Maximum event time from the request to its label; later labels count as orphans, unless ``absent`` is
+    declared."""
+    absent: bool | int | float | str | None = None
+    """The value of a request that has no label when its horizon has passed; default: it has none. Then labels
+    count when the horizon has passed, those that came early too, and a label within one further horizon is a
+    correction."""
 
     @property
     def horizon_ms(self) -> int:
         """The horizon in milliseconds."""
         return round(self.horizon_hours * HOUR_MS)
+
+    @property
+    def waits_ms(self) -> int:
+        """The event time for which a prediction waits for labels and their corrections."""
+        return self.horizon_ms if self.absent is None else 2 * self.horizon_ms
+
+    def absent_fault(self, classes: Sequence[str]) -> str | None:
+        """Return why ``absent`` is no value of the label, with the classes of a multiclass model."""
+        kind = next(field.type for field in self.fields if field.name == self.value)
+        if self.absent is None:
+            return None
+        if classes and str(self.absent) not in classes:
+            return f"label.absent: {self.absent!r} is not one of the classes {', '.join(classes)}"
+        if kind is codec.FieldType.STRING:
+            return None if isinstance(self.absent, str) else f"label.absent: {self.absent!r} is not a string"
+        if isinstance(self.absent, str) or not abs(self.absent) <= codec.MAGNITUDE_MAX:
+            return f"label.absent: {self.absent!r} is not a number, as label.value {self.value!r} is"
+        allowed = {codec.FieldType.BOOL: self.absent in (0, 1), codec.FieldType.INT: self.absent % 1 == 0}
+        if not allowed.get(kind, True):
+            return f"label.absent: {self.absent!r} does not fit label.value {self.value!r}, which is a {kind}"
+        return None

@@ -202,7 +202,23 @@ class ModelDeclaration(Strict):
             )
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes names a class twice: name each class once")
+        if self.label.absent is not None:
+            self._check_absent()
         return self
+
+    def _check_absent(self) -> None:
+        if fault := self.label.absent_fault(self.classes):
+            raise ValueError(fault)
+        label_ms = self.rollout.label_ms(self.label.horizon_ms)
+        if label_ms < self.label.horizon_ms:
+            raise ValueError(
+                "rollout.label_hours: with label.absent no label counts before label.horizon_hours; remove it"
+            )
+        if self.gates is not None and self.monitoring.sample < 1:
+            raise ValueError(
+                "label.absent: drift joins the labels of a sample (monitoring.sample), so a training set "
+                "cannot tell which of the others have none; remove monitoring.sample or gates"
+            )
 
 
 def learning_models(declarations: Mapping[str, ModelDeclaration]) -> dict[str, ModelDeclaration]:

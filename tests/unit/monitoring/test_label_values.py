@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.monitoring.label_values import LabelValues
+from services.monitoring.label_values import LabelValues, absent_label
 from services.runtime.declaration import ModelDeclaration
 from streams.codec import InvalidRecordError
 from tests.unit.drift import scenario
@@ -70,3 +70,12 @@ def test_a_null_is_refused_and_is_never_a_class(task: str) -> None:
 def test_what_stands_for_no_number_is_refused(task: str, value: Any, reason: str) -> None:
     with pytest.raises(InvalidRecordError, match=reason):
         values(task).number(value)
+
+
+def test_an_absent_label_has_the_number_of_its_value() -> None:
+    document = scenario.document()
+    assert absent_label(ModelDeclaration.model_validate(document)) is None
+    bound = document["label"]["positive_above"]
+    for value, number in ((bound, 0.0), (bound + 1, 1.0)):
+        document["label"]["absent"] = value
+        assert absent_label(ModelDeclaration.model_validate(document)) == number

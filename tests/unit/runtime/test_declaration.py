@@ -502,3 +502,42 @@ def test_a_search_must_end_before_the_training_is_ended():
     assert "search.minutes: 20 is not below minutes_max, 15" in str(
         faults(document(retraining={"search": search, "minutes_max": 15}))
     )
+
+
+def test_absent_labels_are_declared_with_the_value_they_mean() -> None:
+    label = declared(part("label", absent=0)).label
+    assert (label.absent, label.waits_ms) == (0, 2 * label.horizon_ms)
+    assert declared(document()).label.waits_ms == label.horizon_ms
+    of_classes = document()["label"] | {"positive_above": None, "absent": "c"}
+    of_classes["schema"] = of_classes["schema"] | {"days": "string"}
+    assert declared(document(**MULTICLASS, label=of_classes)).label.absent == "c"
+
+
+@pytest.mark.parametrize(
+    ("kind", "absent", "fault"),
+    [
+        ("float", "none", "'none' is not a number"),
+        ("float", 1e300, "is not a number"),
+        ("int", 0.5, "0.5 does not fit label.value 'days', which is a int"),
+        ("bool", 2, "2 does not fit label.value 'days', which is a bool"),
+    ],
+)
+def test_a_value_of_absent_labels_that_is_no_label_is_refused(kind: str, absent: Any, fault: str) -> None:
+    schema = {"id": "string", "at": "timestamp", "days": kind}
+    assert fault in faults(part("label", absent=absent, schema=schema))[0]
+
+
+def test_a_value_of_absent_labels_is_one_of_the_classes() -> None:
+    label = document()["label"] | {"positive_above": None, "absent": "d"}
+    label["schema"] = label["schema"] | {"days": "string"}
+    (fault,) = faults(document(**MULTICLASS, label=label))
+    assert fault == ": label.absent: 'd' is not one of the classes a, b, c"
+
+
+def test_absent_labels_are_refused_where_absence_cannot_be_told() -> None:
+    label = document()["label"] | {"absent": 0}
+    assert "rollout.label_hours" in faults(rollout(label_hours=0.5) | {"label": label})[0]
+    sampled = document(label=label, gates={"floor": 1}, monitoring={"sample": 0.5})
+    assert "remove monitoring.sample or gates" in faults(sampled)[0]
+    without = {key: value for key, value in label.items() if key != "horizon_hours"}
+    assert faults(document(label=without)) == ["label.horizon_hours: Field required"]
