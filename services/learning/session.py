@@ -211,8 +211,8 @@ class LearningModelOpener:
         try:
             if lost_from is not None:
                 rebuild = model.learner.rebuild(disk, lost_from)
-                meanwhile = self._ownership.renew
-                pending_restore.refill(settings, "learning", declaration, decoder_for, rebuild, meanwhile)
+                keep_alive = self._ownership.renew
+                pending_restore.refill(settings, "learning", declaration, decoder_for, rebuild, keep_alive)
                 rebuild.finish(found.pending, model.learner.evicted_before_ms)
                 _log.info("pending.restored", model=name, waiting=len(model.learner.pending))
         except BaseException:

@@ -38,7 +38,7 @@ class CardFacts(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, str] = {}
     """The training set: digest, rows, first and last event time, and more, by name."""
     metrics: dict[str, float] = {}
-    """On the held-out rows; the champion's on the same rows begin with ``champion_``."""
+    """Measures on the held-out rows; those of the champion on the same rows begin with ``champion_``."""
     parameters: dict[str, str] = {}
     gates: list[GateFact] = []
     code: dict[str, str] = {}
@@ -84,7 +84,7 @@ def build(
     """Return the card of a version.
 
     Args:
-        declaration: model.yaml as it is now.
+        declaration: The present model.yaml.
         facts: What is known of the version.
         entries: The ledger; entries of other models and versions are left out.
         now_ms: Wall time.

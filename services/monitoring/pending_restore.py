@@ -71,7 +71,7 @@ def refill(
     declaration: ModelDeclaration,
     decoder_for: DecoderFor,
     rebuild: PendingRebuild,
-    meanwhile: Callable[[], object],
+    keep_alive: Callable[[], object],
 ) -> None:
     """Read the predictions again that waited on a lost disk; then call `PendingRebuild.finish`.
 
@@ -81,7 +81,7 @@ def refill(
         declaration: The model.
         decoder_for: Makes the decoder of its records.
         rebuild: Joins them.
-        meanwhile: Called again and again, since this may take minutes.
+        keep_alive: Called again and again, since this may take minutes.
 
     Raises:
         KafkaTimeoutError: The broker sent nothing for a minute.
@@ -90,14 +90,14 @@ def refill(
         topics.predictions(declaration.name), declaration.label.topic, rebuild.inputs, decoder_for(rebuild)
     )
     with contextlib.closing(kafka_consumers.connect(settings, f"{service}-pending")) as consumer:
-        read_again(consumer, source, rebuild, meanwhile)
+        read_again(consumer, source, rebuild, keep_alive)
 
 
 def read_again(
     consumer: KafkaConsumer,
     source: PredictionSource,
     rebuild: PendingRebuild,
-    meanwhile: Callable[[], object],
+    keep_alive: Callable[[], object],
 ) -> None:
     """Pass to a rebuild the records from its point to the positions of the snapshot.
 
@@ -105,7 +105,7 @@ def read_again(
         consumer: A consumer for this call alone.
         source: The model's topics, whose handler passes the records to the rebuild.
         rebuild: Joins them.
-        meanwhile: Called again and again.
+        keep_alive: Called again and again.
 
     Raises:
         KafkaTimeoutError: The broker sent nothing for a minute.
@@ -118,7 +118,7 @@ def read_again(
         if silent > SILENT_READS_MAX:
             raise KafkaTimeoutError(f"{source.predictions_topic}: no record arrived for a minute")
         rebuild.advance()
-        meanwhile()
+        keep_alive()
         reader.pause_leading_partitions()
 
 

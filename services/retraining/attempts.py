@@ -10,7 +10,7 @@ import msgspec
 from streams.defects import ATTEMPTS_MAX
 
 REASON_CHARACTERS_MAX = 300
-"""With so many characters, ten requests fit into the text."""
+"""Maximum length of a reason, so that ten requests fit into the text."""
 
 
 class Attempts(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class OpenAttempts(msgspec.Struct, frozen=True):
 
     begun: list[Attempts] = []
     topic_id: str = ""
-    """Of the topic whose offsets they are; empty if the broker gives none, or an older version wrote them."""
+    """Id of the topic of these offsets; empty if the broker gives none, or an older version wrote them."""
 
     def of(self, offset: int) -> Attempts:
         """Return the attempts at an offset."""

@@ -28,7 +28,7 @@ class CalibrationChoice:
 
     method: Method
     differences: Mapping[str, float]
-    """By method, the mean loss on later rows less that without; empty: the rows were too few."""
+    """The mean loss on later rows with each method, less that without; empty: the rows were too few."""
 
 
 def choose(
@@ -83,7 +83,7 @@ def replace_estimator(wrapped: Any, estimator: Any) -> Any:
 
 
 def uncalibrated(estimator: Any) -> Any:
-    """Return the classifier that `calibrated` has wrapped; an estimator without a calibration as it is."""
+    """Return the classifier that `calibrated` has wrapped; an estimator without a calibration unchanged."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
 

@@ -155,7 +155,7 @@ class Fitting:
         return outputs_of(self.declaration, estimator, self.features.iloc[rows])
 
     def by_method(self, rows: Rows, methods: Sequence[Method]) -> dict[Method, Any]:
-        """Return a classifier that was fitted on some rows, as it is and with each calibration.
+        """Return a classifier that was fitted on some rows, unchanged and with each calibration.
 
         A calibration is fitted on the last quarter of the rows with another classifier, of those before it by
         a label horizon. Raises `RetrainingError` if the rows are too few, or have not all classes.

@@ -250,7 +250,7 @@ def _kept(fits: Mapping[str, npt.NDArray[np.bool_]], number: npt.NDArray[np.int6
 
 
 class _Limits(NamedTuple):
-    """Which of the usable rows are written: those from an event time on, and at most so many."""
+    """Which of the usable rows are written: the latest ones from an event time on, up to a maximum."""
 
     from_ms: int | None
     rows_max: int | None

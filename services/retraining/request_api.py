@@ -1,6 +1,6 @@
 """``POST /retrain/{model}``: a retraining by an HTTP call, with a bearer token.
 
-The web server runs in a thread of its own. It hands a call to the session, which knows all requests and
+The web server runs in its own thread. It hands a call to the session, which knows all requests and
 writes to Kafka. So two calls with one id cannot both become a request. A call is answered once its record is
 acknowledged; after a 503 the same call, with its id, is safe.
 """
@@ -25,7 +25,7 @@ BODY_BYTES_MAX = 16 << 10
 CALLS_MAX = 100
 """Maximum calls that wait for the session."""
 ANSWER_SECONDS_MAX = 10.0
-"""Maximum wait for the session, which writes results and moves aliases meanwhile."""
+"""Maximum wait for the session, which may be busy with results and aliases."""
 RETRY_SECONDS = "5"
 
 Decide = Callable[[str, RetrainingCall], RetrainingAnswer]

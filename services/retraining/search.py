@@ -62,10 +62,10 @@ class SearchResult:
     """What a search found."""
 
     parameters: Mapping[str, Any]
-    """The best ones; empty if no trial was better than the estimator as it is."""
+    """The best ones; empty if no trial was better than the unchanged estimator."""
     loss: float
     default_loss: float
-    """Of the estimator as it is."""
+    """The loss of the unchanged estimator."""
     trials: Sequence[Trial]
     """All that were made, in order; those that failed have the loss inf."""
 

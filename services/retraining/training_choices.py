@@ -31,11 +31,11 @@ class FoundParameters(msgspec.Struct, frozen=True, kw_only=True):
     """What a search of parameters has found."""
 
     parameters: dict[str, Any]
-    """As ``set_params`` takes them; empty if no trial was better than the estimator as it is."""
+    """Arguments of ``set_params``; empty if no trial was better than the unchanged estimator."""
     loss: float
     """Mean of the loss that the gates compare, over the folds."""
     default_loss: float
-    """Of the estimator as it is."""
+    """The loss of the unchanged estimator."""
     trials: int
 
 

@@ -1,4 +1,4 @@
-"""Each retraining runs in a process of its own, with limits on its memory and time.
+"""Each retraining runs in its own process, with limits on its memory and time.
 
 The processes are forked from a server that has imported the slow libraries, so none pays for that. One that
 is killed ends no other, and the service reads on. It ends with the service, whatever happens to that.
@@ -55,7 +55,7 @@ class Failure(msgspec.Struct, frozen=True):
     is_outage: bool = False
     """Whether waiting can resolve it."""
     may_succeed: bool = False
-    """Whether another attempt may succeed, because the process ended without a word."""
+    """Whether another attempt may succeed, because the process ended without a result."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ LABEL_SHARE_MIN = 0.005
 NULL_SHARE_MAX = 0.1
 """Maximum share of nulls of a feature without ``monitoring.quality.<feature>.null_share_max``."""
 LABEL_RATIO_MAX = 2.0
-"""From this ratio on between the shares of label 1 here and in the reference, people are told."""
+"""Maximum ratio between the shares of label 1 here and in the reference, without a warning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Validation:
     kept: npt.NDArray[np.bool_]
     """(n,) The rows that are not bad. All are kept if none is bad."""
     leaks: Sequence[Leak]
-    """For the gate ``leakage``."""
+    """What the gate ``leakage`` judges."""
 
     def require(self) -> None:
         """Raise `InvalidDataError` with all faults, if there are any."""

@@ -72,17 +72,17 @@ class RolloutDecisions:
         self._approval_of = approval_of
         self._registry = RegistryAliases(registry)
         self._settled: dict[str, RolloutProgress] = {}
-        """By model the progress whose writes have all been done."""
+        """The progress of each model whose writes are complete."""
 
     def pursue(
         self, model: str, declared: ModelDeclaration | None, verdict: StepVerdict | None, now_ms: int | None
     ) -> None:
-        """Do what is to be done for a model.
+        """Decide the next step of a model's rollout, and write what follows.
 
         Args:
             model: Its name.
             declared: Its declaration; None if it is not declared any more.
-            verdict: On the present step; None if it is not known.
+            verdict: The verdict on the present step; None if it is not known.
             now_ms: The latest event time of its requests; None if it is not known yet.
         """
         rollouts = self._log.of(model)
@@ -254,7 +254,7 @@ class RegistryAliases:
         """Ask nothing before the first call."""
         self._registry = registry
         self._mirrored: dict[str, str] = {}
-        """By model the arms that its aliases follow."""
+        """The arms that the aliases of each model follow."""
         self._asked_seconds: dict[str, float] = {}
         self._away_until_seconds = 0.0
 

@@ -25,9 +25,9 @@ class InventoryRow(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int | None = None
     """Wall time of the last change of the arms that the ledger has."""
     approval: str = ""
-    """Of the serving version: ``not required``, or what people decided."""
+    """The approval of the serving version: ``not required``, or what people decided."""
     card: str = ""
-    """Of the serving version: ``complete``, ``none``, or what is missing."""
+    """The card of the serving version: ``complete``, ``none``, or what is missing."""
     reviewed_ms: int | None = None
     """Wall time of the last review by a person."""
     reviewed_by: str = ""

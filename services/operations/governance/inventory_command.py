@@ -91,6 +91,6 @@ def card_state(settings: Settings, declaration: ModelDeclaration | None, version
 
 
 def _missing_texts(declaration: ModelDeclaration) -> str:
-    """Return the texts that people have not written; a version that learned online has no card of its own."""
+    """Return the texts that people have not written; a version that learned online has no card."""
     keys = ("risk", "intended_use", "limitations", "ethical_considerations")
     return ", ".join(f"governance.{key}" for key in keys if not getattr(declaration.governance, key))

@@ -24,7 +24,7 @@ COMMAND = "driftline explain-prediction"
 def explain(
     prediction_id: str, *, model: str | None = None, json: Annotated[bool, Parameter(negative="")] = False
 ) -> None:
-    """Show what is behind a prediction: version, arm, features, label, training data, decisions.
+    """Show what led to a prediction: version, arm, features, label, training data, decisions.
 
     The prediction is searched in the archive, and in the topic from where the archive ends.
 

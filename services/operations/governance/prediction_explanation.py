@@ -1,4 +1,4 @@
-"""What is behind one prediction, as a record and as lines. Pure."""
+"""Why a model gave one prediction, as a record and as lines. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ class ServedFeature(msgspec.Struct, frozen=True):
 
 
 class PredictionExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Version, arm, features, data and decisions behind one prediction."""
+    """Version, arm, features, data and decisions that led to one prediction."""
 
     prediction: FoundPrediction
     others: int

@@ -25,7 +25,7 @@ BLOCKS_MIN = 5
 """Minimum blocks with rows for an interval."""
 CORRELATION_MAX = 0.9
 CORRELATION_ERRORS = 0.5
-"""By how many of its standard errors the estimated correlation of blocks is raised."""
+"""Number of its standard errors by which the estimated correlation of blocks is raised."""
 EFFECTIVE_MIN = 3.0
 """Minimum effective blocks: with two degrees of freedom, intervals do not become infinitely wide."""
 
