@@ -1,5 +1,7 @@
 """Requests that wait until their label window closes, and are compared then. Pure."""
 
+import heapq
+import itertools
 from collections.abc import Mapping
 
 import msgspec
@@ -49,7 +51,10 @@ class EarlyLabel(msgspec.Struct, array_like=True, gc=False):
 
 
 class LabelWindows:
-    """The waiting requests of a step, in the order in which their windows close."""
+    """The waiting requests of a step, in the order in which their windows close.
+
+    An answer over HTTP may be dated months ahead of the stream: its window closes last, and holds up no other.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,9 @@ class LabelWindows:
         """Continue with requests and early labels by id."""
         self.waiting = waiting
         self.early = early
+        self._numbers = itertools.count()
+        self._closing = [(each.closes_ms, next(self._numbers), name) for name, each in waiting.items()]
+        heapq.heapify(self._closing)
         self._declaration = declaration
         guardrails = declaration.rollout.guardrails
         self._is_needed = guardrails.loss is not None or guardrails.cost is not None
@@ -85,6 +93,7 @@ class LabelWindows:
         if early is not None and early.time_ms <= request.closes_ms:
             request.label = early.value
         self.waiting[name] = request
+        heapq.heappush(self._closing, (request.closes_ms, next(self._numbers), name))
 
     def take_label(self, label: Label) -> None:
         """Take a label that is dated within the window of its request; a later one replaces it."""
@@ -110,16 +119,9 @@ class LabelWindows:
             del self.early[next(iter(self.early))]
 
     def close_until(self, now_ms: int, evidence: StepEvidence) -> None:
-        """Add the requests whose window has closed at an event time.
-
-        Requests of different partitions wait in the order in which they came, which is nearly that of their
-        event times: one that is far ahead of the others closes a little later.
-        """
-        while self.waiting:
-            name = next(iter(self.waiting))
-            if self.waiting[name].closes_ms >= now_ms:
-                return
-            self._compare(self.waiting.pop(name), evidence)
+        """Add the requests whose window has closed at an event time."""
+        while self._closing and self._closing[0][0] < now_ms:
+            self._compare(self.waiting.pop(heapq.heappop(self._closing)[2]), evidence)
 
     def _compare(self, request: WaitingRequest, evidence: StepEvidence) -> None:
         if request.label is None:

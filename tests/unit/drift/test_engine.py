@@ -1,5 +1,6 @@
 """The engine: joining predictions with labels, windows of event time, and restarts."""
 
+import itertools
 import math
 import random
 
@@ -151,6 +152,43 @@ def test_predictions_over_http_are_not_repeats_and_are_joined_with_their_labels(
     (report,) = scenario.reports(outputs)
     assert (report.predictions, feeder.engine.totals.repeated) == (4, 0)
     assert [outcome.prediction_id for outcome in outcomes(outputs)] == ["p3"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("home", [0, 1, 2])
+def test_answer_over_http_dated_months_ahead_orphans_no_label_of_any_partition(home, *, first):
+    """A year is replayed on three partitions of requests and of labels; the answer is in one of them."""
+    engine = scenario.new_engine(partitions=3)
+    offsets = {(kind, number): itertools.count() for kind in (PREDICTION, LABEL) for number in range(3)}
+    wall_ms, http = (
+        START_MS + 10**12,
+        dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP),
+    )
+
+    def predict(partition, number, time_ms, **values):
+        offset = next(offsets[PREDICTION, partition])
+        given = {"source_partition": partition, "source_offset": offset} | values
+        made = scenario.prediction(number, time_ms, **given)
+        engine.add_prediction(partition, offset, msgspec.structs.replace(made, scored_time_ms=wall_ms))
+
+    hours = 48
+    for minute in range(hours * 60):
+        at_ms = START_MS + minute * MINUTE_MS
+        if minute == (0 if first else 24 * 60):
+            predict(home, 10**6, START_MS + 240 * 24 * HOUR_MS, **http)
+        predict(minute % 3, minute, at_ms)
+        if minute >= 100:
+            made = scenario.label(minute - 100, at_ms, float(minute % 2))
+            written = msgspec.structs.replace(made, written_time_ms=wall_ms)
+            engine.add_label(minute % 3, next(offsets[LABEL, minute % 3]), written)
+        if minute % 7 == 0:
+            engine.advance()
+    end_ms = START_MS + (hours + 6) * HOUR_MS
+    for (kind, number), offset in offsets.items():
+        engine.inputs.add_heartbeat(PartitionKey(kind, number), next(offset), end_ms)
+    engine.advance()
+    totals = engine.totals
+    assert (totals.joined, totals.orphaned, totals.late_predictions) == (hours * 60 - 100, 0, 0)
 
 
 def test_repeated_prediction_is_dropped():

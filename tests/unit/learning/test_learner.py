@@ -79,6 +79,30 @@ def test_a_forged_offset_drops_no_honest_prediction(straight, offset):
         assert traffic.published(outputs) == traffic.published(straight)
 
 
+@pytest.mark.parametrize("place", [0, 40])
+@pytest.mark.parametrize("home", [0, 1])
+def test_an_answer_over_http_dated_months_ahead_changes_nothing_that_is_learned(straight, place, home):
+    """Also as the first record of its partition."""
+    http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    given = traffic.prediction(10**6, START_MS + 240 * 24 * HOUR_MS, [1.0, "red"], None, home, 0, "m")
+    wall_ms = START_MS + 10_000 * HOUR_MS
+    logs = traffic.Traffic(
+        [[_written(each, wall_ms) for each in log] for log in LOGS.predictions], LOGS.labels
+    )
+    logs.predictions[home].insert(place, _written(msgspec.structs.replace(given, **http), wall_ms))
+    learner = traffic.new_learner()
+    outputs = traffic.play(learner, logs, random.Random(3))
+    assert traffic.published(outputs) == traffic.published(straight)
+    plain = traffic.new_learner()
+    traffic.play(plain, LOGS)
+    assert (learner.totals.joined, learner.totals.orphaned) == (plain.totals.joined, plain.totals.orphaned)
+
+
+def _written(record: Any, wall_ms: int) -> Any:
+    is_prediction = isinstance(record, records.Prediction)
+    return msgspec.structs.replace(record, scored_time_ms=wall_ms) if is_prediction else record
+
+
 def test_versions_are_the_numbers_of_their_intervals_and_take_effect_after_the_delay(straight):
     found = traffic.published(straight)
     assert [each.version for each in found] == list(range(found[0].version, found[-1].version + 1))

@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from services.monitoring.input_topics import InputTopics
 from services.rollout import monitor
@@ -88,6 +89,29 @@ def test_restart_from_a_snapshot_gives_the_same_evidence() -> None:
         play(second, stream[max(cut - 40, 0) :])  # some records come again
         assert second.state().evidence.blocks == whole.state().evidence.blocks
         assert second.verdict() == whole.verdict()
+
+
+@pytest.mark.parametrize("place", [0, 601])
+@pytest.mark.parametrize("is_labelled", [False, True])
+def test_answer_over_http_dated_months_ahead_holds_up_no_comparison(place: int, *, is_labelled: bool) -> None:
+    """Its own window closes months later; those of all other requests close as without it."""
+    stream = shadow_stream(0.3, hours=20)
+    whole = begun(declaration(), fresh())
+    play(whole, stream)
+    number, ahead_ms = 10**6, START_MS + 240 * 24 * HOUR_MS
+    http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    ahead: list[Prediction | Label] = [shadowed(number, ahead_ms, 0.2, 0.3, **http)]
+    if is_labelled:
+        given = label(number, ahead_ms, 1.0)
+        ahead.append(msgspec.structs.replace(given, is_over_http=True, written_time_ms=ahead_ms))
+    found = begun(declaration(), fresh())
+    given_stream = [record for _, record in stream]
+    given_stream[place:place] = ahead
+    offsets = {Prediction: itertools.count(), Label: itertools.count()}
+    play(found, [(next(offsets[type(each)]), each) for each in given_stream])
+    assert found.state().evidence.blocks == whole.state().evidence.blocks
+    assert found.latest_ms == whole.latest_ms
+    assert found.state().evidence.labels == whole.state().evidence.labels
 
 
 def test_topic_that_is_read_first_changes_no_evidence() -> None:
