@@ -82,6 +82,9 @@ class _Lane:
         """The slice at the end of the queue."""
         self.pending = 0
         self.next_offset: int | None = None
+        self._start: int | None = None
+        self._end = 0
+        """The end of the partition, as of the last fetch."""
         self.defects_in_a_row = 0
         self._is_held = False
         self.task = asyncio.create_task(self._work(), name=f"lane {tp.topic}/{tp.partition}")
@@ -117,6 +120,9 @@ class _Lane:
 
     def put(self, slice_: Slice, size_bytes: int) -> None:
         """Queue a slice, or append it to the last one if that still waits and has room."""
+        self._start = slice_.start if self._start is None else self._start
+        self._end = max(self._end, slice_.end, slice_.next_offset)
+        self._report_lag()
         last = self.last
         if last and len(last.slice_) + len(slice_) <= self.lanes.slice_records_max:
             last.slice_.extend(slice_)
@@ -125,6 +131,11 @@ class _Lane:
         self.last = _Waiting(slice_, size_bytes)
         self.pending += 1
         self.queue.put_nowait(self.last)
+
+    def _report_lag(self) -> None:
+        done = self._start if self.next_offset is None else self.next_offset
+        if done is not None:
+            self.lanes.observer.on_lag(self.tp.topic, self.tp.partition, max(0, self._end - done))
 
     @property
     def is_full(self) -> bool:
@@ -146,6 +157,7 @@ class _Lane:
             raise NotAcknowledgedError(f"the handler of {slice_.topic} returned without ack()")
         await slice_.turn()  # no commit includes an unfinished slice, whatever the handler did
         self.next_offset = slice_.next_offset
+        self._report_lag()
         self.lanes.observer.on_slice(len(slice_))
         self._count_defects(slice_)
 

@@ -202,7 +202,7 @@ class BatchConsumer(driver.Consumer):
         """Use the lanes of the app."""
         super().__init__(*args, **kwargs)
         self.lanes = self.app.lanes
-        self._cutter = SliceCutter(self.lanes.observer, self.lanes.expect)
+        self._cutter = SliceCutter(self.lanes.expect)
 
     def positions(self) -> dict[TP, int]:
         """Return for each assigned partition the offset that was committed last, 0 for none."""

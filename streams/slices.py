@@ -21,6 +21,8 @@ class Slice:
     """The end of the previous slice; None for the first slice after an assignment."""
     before: "Slice | None" = None
     """The previous slice, while that is not acknowledged."""
+    end: int = 0
+    """The end of the partition when the slice was fetched."""
     defects: Mapping[int, str] = dataclasses.field(default_factory=dict)
     """Reasons by offset of records that failed with an unexpected error. The handler writes them to the dead
     letters as ``defect`` instead of decoding them, and treats the rest of the slice as usual."""
@@ -105,6 +107,7 @@ class SliceObserver:
     on_retry: Callable[[], None] = lambda: None
     on_in_flight: Callable[[int], None] = lambda _size_bytes: None
     on_lag: Callable[[str, int, int], None] = lambda _topic, _partition, _records: None
+    """The records of a partition that no sink has acknowledged, as far as is known from fetches."""
     on_held: Callable[[str, int, bool], None] = lambda _topic, _partition, _is_held: None
     """Whether a partition waits because too many of its records in a row are defects."""
 
@@ -112,11 +115,8 @@ class SliceObserver:
 class SliceCutter:
     """Cuts the records of one fetch into slices, and keeps the end of the last slice of each partition."""
 
-    def __init__(
-        self, observer: SliceObserver, on_start: Callable[[TP, int], None] = lambda _tp, _offset: None
-    ) -> None:
+    def __init__(self, on_start: Callable[[TP, int], None] = lambda _tp, _offset: None) -> None:
         """Start without previous slices; ``on_start`` gets the start of the first slice of each partition."""
-        self._observer = observer
         self._on_start = on_start
         self._next_offsets: dict[TP, int] = {}
 
@@ -132,10 +132,9 @@ class SliceCutter:
 
     def _slice(self, tp: TP, records: Sequence[ConsumerRecord], end: int) -> Slice:
         last = records[-1]
-        self._observer.on_lag(tp.topic, tp.partition, max(0, end - last.offset - 1))
         caught_up = last.offset + 1 >= end
         slice_ = Slice(
-            tp.topic, tp.partition, records, caught_up=caught_up, follows=self._next_offsets.get(tp)
+            tp.topic, tp.partition, records, caught_up=caught_up, follows=self._next_offsets.get(tp), end=end
         )
         if slice_.follows is None:
             self._on_start(tp, slice_.start)

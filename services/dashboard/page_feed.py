@@ -66,6 +66,8 @@ class ScoringPulse(msgspec.Struct, kw_only=True, frozen=True):
     status: Literal["unknown", "up", "down"] = "unknown"
     error: str = ""
     lag_records: int | None = None
+    waiting: Mapping[str, int] = {}
+    """Requests that have waited for their features for more than a second, by model."""
     models: dict[str, ScoringPace] = {}
 
 

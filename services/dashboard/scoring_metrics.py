@@ -19,7 +19,8 @@ _PREDICTIONS = "driftline_predictions_total"
 _DURATION = "driftline_prediction_duration_seconds_bucket"
 _LAG = "driftline_consumer_lag_records"
 _EVENT_AGE = "driftline_event_age_seconds"
-_WANTED = (_PREDICTIONS, _DURATION, _LAG, _EVENT_AGE)
+_WAITING = "driftline_requests_waiting"
+_WANTED = (_PREDICTIONS, _DURATION, _LAG, _EVENT_AGE, _WAITING)
 
 Buckets = Mapping[float, float]
 """Cumulative counts by upper bound in seconds."""
@@ -40,6 +41,8 @@ class Scrape:
     event_times_ms: Mapping[str, int]
     """Event time of the newest answered request, if it changed between two scrapes."""
     lag_records: int | None
+    waiting: Mapping[str, int]
+    """Requests that wait for their features, by model; without models of which none waits."""
 
 
 class ScoringPace(msgspec.Struct, kw_only=True, frozen=True):
@@ -71,6 +74,7 @@ def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = 
     buckets: dict[str, dict[float, float]] = {}
     ages: dict[str, float] = {}
     lags: list[float] = []
+    waiting: dict[str, int] = {}
     try:
         families = list(text_string_to_metric_families("\n".join(lines) + "\n"))
     except (ValueError, KeyError, IndexError) as error:
@@ -85,6 +89,8 @@ def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = 
             counts[bound] = counts.get(bound, 0.0) + sample.value
         elif sample.name == _EVENT_AGE:
             ages[model] = sample.value
+        elif sample.name == _WAITING and sample.value > 0:
+            waiting[model] = round(sample.value)
         elif sample.name == _LAG and sample.labels.get("group", "").startswith("driftline.scoring"):
             lags.append(sample.value)
     return Scrape(
@@ -94,6 +100,7 @@ def parse(text: str, at_seconds: float, wall_ms: int, previous: Scrape | None = 
         event_ages_seconds=ages,
         event_times_ms=_event_times(ages, wall_ms, previous),
         lag_records=round(sum(lags)) if lags else None,
+        waiting=waiting,
     )
 
 

@@ -54,4 +54,4 @@ async def _scrape(
         return ScoringPulse(status="down", error=f"{url}: {type(error).__name__}")
     history.append(scrape)
     summary = scoring_metrics.summarize(history)
-    return ScoringPulse(status="up", lag_records=scrape.lag_records, models=summary)
+    return ScoringPulse(status="up", lag_records=scrape.lag_records, waiting=scrape.waiting, models=summary)

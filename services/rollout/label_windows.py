@@ -53,7 +53,7 @@ class EarlyLabel(msgspec.Struct, array_like=True, gc=False):
 class LabelWindows:
     """The waiting requests of a step, in the order in which their windows close.
 
-    An answer over HTTP may be dated months ahead of the stream: its window closes last, and holds up no other.
+    An answer over HTTP may be dated months ahead of the stream. Its window closes last, and delays no other.
     """
 
     def __init__(

@@ -107,6 +107,17 @@ FEATURES_LAG = Gauge(
     ["model"],
     multiprocess_mode="livemax",
 )
+REQUESTS_WAITING = Gauge(
+    "driftline_requests_waiting",
+    "Requests that have waited for their features for more than a second",
+    ["model"],
+    multiprocess_mode="livesum",
+)
+FEATURES_LATE = Counter(
+    "driftline_features_late",
+    "Requests whose features did not pass their event time within features.wait_seconds",
+    ["model", "result"],
+)
 
 SLICE_RECORDS = Histogram(
     "driftline_slice_records",
@@ -129,7 +140,7 @@ IN_FLIGHT_BYTES = Gauge(
 )
 CONSUMER_LAG = Gauge(
     "driftline_consumer_lag_records",
-    "Records between the position and the end of the partition",
+    "Records of the partition that are not answered or processed yet",
     ["group", "topic", "partition"],
     multiprocess_mode="livemostrecent",
 )

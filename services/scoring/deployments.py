@@ -174,6 +174,11 @@ class Deployment:
         return self.versions.not_ready if self.versions.router.answering else None
 
     @property
+    def waiting(self) -> int:
+        """Requests that have waited for their features for more than a second."""
+        return self._agent.wait.waiting
+
+    @property
     def is_loading(self) -> bool:
         """Whether its first versions are being loaded."""
         return not self.versions.is_settled

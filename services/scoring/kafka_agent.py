@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from prometheus_client import Histogram
@@ -24,6 +24,7 @@ from prometheus_client import Histogram
 from services.runtime import metrics, times
 from services.runtime.event_clock import EventClock
 from services.scoring.batcher import Batcher, BatchPart
+from services.scoring.feature_wait import FeatureWait
 from services.scoring.inference_pipeline import InferencePipeline
 from services.scoring.models_follower import ModelsFollower
 from services.scoring.prediction_records import ShadowScores, count_predictions, encode_predictions
@@ -57,6 +58,16 @@ class _AgentBatch:
     stages: Sequence[StageTiming]
 
 
+class _Row(NamedTuple):
+    """A request to score."""
+
+    event: Any
+    time_ms: int
+    """Event time."""
+    refuses_late: bool
+    """Whether it fails if its features have not passed the event time."""
+
+
 class ScoringAgent:
     """Scores the slices of one model's request topic."""
 
@@ -86,7 +97,7 @@ class ScoringAgent:
         )
         self._follower = follower
         self._producer = producer
-        self._is_replay = pipeline.declaration.features.wait_seconds > 0
+        self.wait = FeatureWait(pipeline.name, pipeline.declaration.features, pipeline.features)
         self._tracing = tracing
         self._topic = topics.predictions(pipeline.name)
         self.source = ""
@@ -165,24 +176,41 @@ class ScoringAgent:
         return list(zip(keys, values, headers, strict=False))
 
     async def _score(self, requests: DecodedRequests) -> BatchPart[_AgentBatch]:
+        """Score the requests of a slice; those with a declared wait have the features of their event time.
+
+        If the wait is in vain, they are answered with what is there, or refused, as declared.
+        """
+        wait = self.wait
+        deadline, reached = wait.begin(), True
         while True:
-            if self._is_replay:  # exact only if each model change precedes the requests that it affects
+            if wait.is_declared:  # exact only if each model change precedes the requests that it affects
                 await self._follower.catch_up(self._pipeline.name)
-                await self._pipeline.features.wait_for(max(requests.times_ms))
-            part = await self._batcher.submit(list(zip(requests.events, requests.times_ms, strict=True)))
+                reached = await wait.until(max(requests.times_ms), deadline, len(requests.events))
+            refuses_late = wait.refuses_late and not reached
+            part = await self._batcher.submit(
+                [
+                    _Row(event, time_ms, refuses_late)
+                    for event, time_ms in zip(requests.events, requests.times_ms, strict=True)
+                ]
+            )
             scored = part.result.scored
             scored.check_available(part.rows)  # else the slice waits, without the others of its batch
-            if not (self._is_replay and scored.lag_ms[part.start : part.stop].any()):
+            late = int(np.count_nonzero(scored.lag_ms[part.start : part.stop])) if wait.is_declared else 0
+            if not late or not reached:
+                wait.note(late)
                 return part
             # A view is being built again since the wait: its values would be missing.
 
-    async def _score_batch(self, rows: Sequence[tuple[Any, int]]) -> _AgentBatch:
+    async def _score_batch(self, rows: Sequence[_Row]) -> _AgentBatch:
         """Score the requests of slices that wait at the same time; a replay waits for every shadow."""
-        events = [event for event, _ in rows]
-        times_ms = np.array([time_ms for _, time_ms in rows], dtype=np.int64)
+        times_ms = np.array([row.time_ms for row in rows], dtype=np.int64)
         with collected_stages() as stages:
-            scored, shadows = await self._pipeline.score(events, times_ms)
-            shadow_scores = await shadows.scores(wait_for_all=self._is_replay)
+            scored, shadows = await self._pipeline.score([row.event for row in rows], times_ms)
+            shadow_scores = await shadows.scores(wait_for_all=self.wait.is_declared)
+        late = [row for row in np.flatnonzero(scored.lag_ms).tolist() if rows[row].refuses_late]
+        if late:
+            failed = dict.fromkeys(late, self.wait.reason) | dict(scored.failed)
+            scored = dataclasses.replace(scored, failed=failed)
         self._observe_stages(stages)
         count_predictions(self._pipeline.name, scored)
         self._unanswered.inc(len(scored.failed.keys() - scored.rejected - scored.unavailable.keys()))

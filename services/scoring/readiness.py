@@ -38,6 +38,10 @@ class Deployed(Protocol):
     def not_ready(self) -> str | None:
         """Why it can do nothing now."""
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have waited for their features for more than a second."""
+
 
 class Models(Protocol):
     """The part of `services.scoring.deployments.Deployments` that is looked at."""
@@ -104,6 +108,8 @@ class Readiness:
             found["waiting_for_partitions"] = waiting
         if blocked := [str(one) for each in self._models.deployed.values() for one in each.group.blocked()]:
             found["blocked"] = sorted(blocked)
+        if late := {name: each.waiting for name, each in self._models.deployed.items() if each.waiting}:
+            found["waiting_for_features"] = late
         if failure := self._following_failure():
             found["models_topic"] = failure
         return found

@@ -17,13 +17,8 @@ from services.scoring import text_limits
 from services.scoring.recent_rows import RecentRows
 from services.scoring.scored_batch import EventTimes, FeatureColumns
 from streams import codec, topics
-from streams.outages import OutageError
 
 _NUMERIC_TYPES = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
-
-
-class FeaturesLateError(OutageError):
-    """The features did not pass the requests' event time within the declared wait."""
 
 
 class FeatureReader(Protocol):
@@ -81,7 +76,6 @@ class RequestFeatures:
         self._model = declaration.name
         self._reader = reader
         self._join_keys = {key: operator.attrgetter(key) for key in join_keys}
-        self._wait_seconds = declaration.features.wait_seconds
         self._missing = MissingPolicy(declaration.features.missing, self.names)
         self._from_request = declaration.features.from_request
         types = {field.name: field.type for field in declaration.request.fields}
@@ -122,17 +116,9 @@ class RequestFeatures:
         """Return the features as the model gets them, with the declared values in place of missing ones."""
         return self._missing.fill(columns)
 
-    async def wait_for(self, event_time_ms: int) -> None:
-        """Wait until the features have passed an event time, as declared by ``features.wait_seconds``.
-
-        Raises `FeaturesLateError` if they have not by then.
-        """
-        seconds = self._wait_seconds
-        if seconds and not await self._reader.wait_for(event_time_ms, seconds):
-            raise FeaturesLateError(
-                f"{self._model}: the features did not reach event time {event_time_ms} ms within "
-                f"{seconds:g} s; check that the features process runs and that its source topics get records"
-            )
+    async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
+        """Wait until the features have passed an event time; return whether they have by the timeout."""
+        return await self._reader.wait_for(event_time_ms, timeout_seconds)
 
     def _request_columns(self, events: Sequence[Any]) -> FeatureColumns:
         columns: FeatureColumns = {}

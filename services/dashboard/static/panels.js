@@ -103,9 +103,11 @@ function outcome(retraining) {
 function processes(pulse) {
   const kafka = { connecting: "Kafka connecting", reading: "reading Kafka", live: "Kafka up", lost: "Kafka lost" }[pulse?.kafka.status ?? "connecting"];
   const scoring = { unknown: "scoring unknown", up: "scoring up", down: "scoring down" }[pulse?.scoring.status ?? "unknown"];
-  const well = pulse?.kafka.status === "live" && pulse.scoring.status === "up";
-  put("processes", well ? "All up" : pulse ? "Degraded" : format.NONE);
-  put("processes-note", `${kafka}, ${scoring}`);
+  const isUp = pulse?.kafka.status === "live" && pulse.scoring.status === "up";
+  const waiting = Object.values(pulse?.scoring.waiting ?? {}).reduce((sum, count) => sum + count, 0);
+  const well = isUp && !waiting;
+  put("processes", well ? "All up" : isUp ? "Requests wait" : pulse ? "Degraded" : format.NONE);
+  put("processes-note", waiting ? `${format.integer(waiting)} wait for features that are late` : `${kafka}, ${scoring}`);
   $("processes").classList.toggle("is-bad", Boolean(pulse) && !well);
 }
 

@@ -37,6 +37,9 @@ class Features(Strict):
     missing: MissingValues = MissingValues()
     wait_seconds: float = Field(0.0, ge=0, le=600)
     """Maximum time that scoring waits for the features' watermark to pass the event time of a request."""
+    after_wait: Literal["answer", "dead_letter"] = "answer"
+    """What happens to a request that waited in vain: ``answer`` with the features that are there, or
+    ``dead_letter``. Over HTTP nothing waits."""
 
     @model_validator(mode="after")
     def _check_any(self) -> Self:

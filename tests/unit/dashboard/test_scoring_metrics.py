@@ -24,6 +24,7 @@ class Process:
             "driftline_consumer_lag_records", "x", ["group", "topic", "partition"], registry=registry
         )
         self.age = Gauge("driftline_event_age_seconds", "x", ["model"], registry=registry)
+        self.waiting = Gauge("driftline_requests_waiting", "x", ["model"], registry=registry)
 
     def scrape(self, at_seconds: float = 0.0, wall_ms: int = 0, previous: Scrape | None = None) -> Scrape:
         return parse(generate_latest(self.registry).decode(), at_seconds, wall_ms, previous)
@@ -32,12 +33,19 @@ class Process:
 def test_names_are_the_declared_metrics():
     from services.runtime import metrics
 
-    declared = (metrics.PREDICTIONS, metrics.PREDICTION_DURATION, metrics.CONSUMER_LAG, metrics.EVENT_AGE)
+    declared = (
+        metrics.PREDICTIONS,
+        metrics.PREDICTION_DURATION,
+        metrics.CONSUMER_LAG,
+        metrics.EVENT_AGE,
+        metrics.REQUESTS_WAITING,
+    )
     assert [family.name for metric in declared for family in metric.describe()] == [
         "driftline_predictions",
         "driftline_prediction_duration_seconds",
         "driftline_consumer_lag_records",
         "driftline_event_age_seconds",
+        "driftline_requests_waiting",
     ]
 
 
@@ -54,6 +62,13 @@ def test_counts_are_summed_over_outcomes_channels_and_partitions():
     assert scrape.predictions == {"m": 15}
     assert scrape.buckets["m"] == {0.01: 0, 0.1: 1, 1: 2, math.inf: 2}
     assert scrape.lag_records == 7
+
+
+def test_requests_that_wait_for_their_features_are_read_by_model():
+    process = Process()
+    process.waiting.labels("m").set(489)
+    process.waiting.labels("other").set(0)
+    assert process.scrape().waiting == {"m": 489}
 
 
 def test_rate_is_over_the_latest_seconds_only():

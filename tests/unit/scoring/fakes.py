@@ -138,11 +138,8 @@ class TimedModel(HalfOfX):
 class Store:
     """Serves the length of the entity as the feature f; the entity None has no feature."""
 
-    def __init__(self, *, is_late=False):
-        self._is_late = is_late
-
     async def wait_for(self, event_time_ms, timeout_seconds):
-        return not self._is_late
+        return True
 
     async def read(self, entity_columns, event_times_ms):
         lengths = [np.nan if who is None else float(len(who)) for who in entity_columns["who"]]

@@ -31,7 +31,7 @@ from tests.unit.scoring.fakes import (
     settle,
 )
 
-WRITTEN_MS = 1_372_694_700_000
+WRITTEN_MS = AT_MS = 1_372_694_700_000
 AT, LATER = "2013-07-01T16:05:00Z", "2013-07-01T16:05:01Z"
 
 
@@ -270,6 +270,73 @@ def test_a_replay_waits_again_when_a_view_is_built_again_after_the_wait():
     write(agent_with(producer, store=store), slice_of(0, request(0, AT)))
     assert (store.waits, len(producer.predictions)) == (2, 1)
     assert producer.predictions[0]["features"][-1] == 1.0
+
+
+class PausedStore(Store):
+    """The traffic of its features pauses before the second of two requests: nothing passes it."""
+
+    async def wait_for(self, event_time_ms, timeout_seconds):
+        await asyncio.sleep(0)
+        return event_time_ms <= AT_MS
+
+    async def read(self, entity_columns, event_times_ms):
+        served = await super().read(entity_columns, event_times_ms)
+        return dataclasses.replace(served, lag_ms=np.maximum(event_times_ms - AT_MS, 0))
+
+
+def paused(after_wait):
+    features = {"service": "s", "from_request": ["x", "who"], "wait_seconds": 0.01, "after_wait": after_wait}
+    producer: Any = PartitionProducer()
+    agent = agent_with(producer, store=PausedStore(), features=features)
+    before = sample("driftline_features_late_total", model="m", result=after_wait)
+    write(agent, slice_of(0, request(0, AT), request(1, LATER)))
+    assert sample("driftline_features_late_total", model="m", result=after_wait) == before + 1
+    assert agent.wait.waiting == 0
+    return producer
+
+
+def test_after_the_wait_a_request_is_answered_with_the_features_that_are_there():
+    producer = paused("answer")
+    assert producer.letters == []
+    assert [each["features_lag_ms"] for each in producer.predictions] == [0, 1000]
+
+
+def test_after_the_wait_a_request_is_a_dead_letter_if_that_is_declared():
+    """Its neighbour, which the features have passed, is answered."""
+    producer = paused("dead_letter")
+    assert [each["source_offset"] for each in producer.predictions] == [0]
+    (letter,) = producer.letters
+    assert letter.offset == 1
+    assert "did not reach the request's event time within 0.01 s" in letter.reason
+
+
+def test_requests_that_wait_for_long_are_shown_while_they_wait():
+    class SlowStore(Store):
+        """Passes the request when it is told to."""
+
+        def __init__(self):
+            self.passes, self.is_waited_for = asyncio.Event(), asyncio.Event()
+            self.waits = 0
+
+        async def wait_for(self, event_time_ms, timeout_seconds):
+            self.waits += 1
+            if self.waits == 1:  # the first second
+                return False
+            self.is_waited_for.set()
+            await self.passes.wait()
+            return True
+
+    async def run():
+        store, producer = SlowStore(), PartitionProducer()
+        agent = agent_with(producer, store=store)
+        writing = asyncio.create_task(agent.write_predictions(slice_of(0, request(0, AT), request(1, AT))))
+        await store.is_waited_for.wait()
+        shown = agent.wait.waiting, sample("driftline_requests_waiting", model="m")
+        store.passes.set()
+        await writing
+        return shown, agent.wait.waiting, len(producer.predictions)
+
+    assert asyncio.run(run()) == ((2, 2), 0, 2)
 
 
 def stage_counts() -> Counter[str]:

@@ -13,7 +13,7 @@ from tests.unit.scoring.fakes import ManualClock
 
 def deployment(not_ready: str | None = None) -> Any:
     group = SimpleNamespace(assigned=True, blocked=list)
-    return SimpleNamespace(group=group, is_loading=False, not_ready=not_ready)
+    return SimpleNamespace(group=group, is_loading=False, not_ready=not_ready, waiting=0)
 
 
 class Models:
@@ -49,6 +49,15 @@ def test_a_rebalance_leaves_the_process_ready_and_is_shown():
     subject = Readiness(models)
     assert subject.not_ready() is None
     assert subject.detail() == {"broken": {}, "waiting_for_partitions": ["a"]}
+
+
+def test_requests_that_wait_for_their_features_are_shown():
+    """Over HTTP the model answers, so the process is ready."""
+    models = Models(a=deployment(), b=deployment())
+    models.deployed["b"].waiting = 489
+    subject = Readiness(models)
+    assert subject.not_ready() is None
+    assert subject.detail() == {"broken": {}, "waiting_for_features": {"b": 489}}
 
 
 def test_one_model_that_can_answer_is_enough():

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from services.runtime.declaration import DeclarationError
-from services.scoring.request_features import FeaturesLateError
-from tests.unit.scoring.fakes import Store, declaration, event, pipeline, request_features, sample
+from tests.unit.scoring.fakes import Store, event, pipeline, request_features, sample
 
 
 def read(events):
@@ -52,17 +51,6 @@ def test_requests_that_are_older_than_the_features_are_counted():
     events = [event(pipeline(), number) for number in range(3)]
     asyncio.run(request_features(Old()).read(events, np.zeros(3, np.int64)))
     assert counted() == before + 2
-
-
-def test_features_that_are_late_beyond_the_declared_wait_fail_the_slice():
-    subject = request_features(Store(is_late=True))
-    with pytest.raises(FeaturesLateError, match="check that the features process runs"):
-        asyncio.run(subject.wait_for(1))
-
-
-def test_nothing_waits_where_no_wait_is_declared():
-    features = declaration().features.model_dump(by_alias=True) | {"wait_seconds": 0}
-    asyncio.run(request_features(Store(is_late=True), features=features).wait_for(1))
 
 
 def test_a_policy_for_an_unknown_feature_is_rejected():

@@ -85,6 +85,24 @@ def test_slices_of_a_partition_are_handled_in_order_and_then_committable():
     run(test)
 
 
+def test_lag_counts_what_the_sink_has_not_confirmed():
+    """Also what was fetched, and whatever order the partition waits in."""
+    lags = []
+
+    async def run():
+        lanes, handler = Lanes(1 << 20, 2, SliceObserver(on_lag=lambda *lag: lags.append(lag))), Handler()
+        handler.gate.clear()
+        for offsets in ((5, 6), (7, 8)):
+            lanes.put(TP("t", 0), dataclasses.replace(slice_of(*offsets), end=10), handler)
+        assert lags == [("t", 0, 5), ("t", 0, 5)]
+        handler.gate.set()
+        await settle(lambda: len(handler.seen) == 4)
+        await lanes.close()
+
+    asyncio.run(run())
+    assert lags[2:] == [("t", 0, 3), ("t", 0, 1)]
+
+
 def test_nothing_is_committable_before_the_sink_has_confirmed():
     async def test(lanes, handler):
         handler.gate.clear()

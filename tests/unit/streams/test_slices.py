@@ -4,7 +4,7 @@ import dataclasses
 
 from faust.types import TP
 
-from streams.slices import SliceCutter, SliceObserver
+from streams.slices import SliceCutter
 from tests.unit.streams.test_batches import Record, slice_of
 
 
@@ -39,21 +39,20 @@ def test_defect_keeps_its_place_and_gives_its_reason():
 
 
 def test_cutter_links_the_slices_of_a_partition():
-    lags, starts = [], []
-    observer = SliceObserver(on_lag=lambda *lag: lags.append(lag))
-    cutter = SliceCutter(observer, lambda tp, offset: starts.append((tp, offset)))
+    starts = []
+    cutter = SliceCutter(lambda tp, offset: starts.append((tp, offset)))
     ends = {TP("t", 0): 9, TP("u", 0): None}
     fetched = {TP("t", 0): [Record(3), Record(5)], TP("u", 0): [Record(0)], TP("t", 1): []}
     ((first,), (other,)) = cutter.cut(fetched, ends.get)
     assert (first.follows, first.start, first.caught_up, other.caught_up) == (None, 3, False, True)
-    assert lags == [("t", 0, 3), ("u", 0, 0)]
+    assert (first.end, other.end) == (9, 0)
     ((second,),) = cutter.cut({TP("t", 0): [Record(8)]}, ends.get)
     assert (second.follows, second.start, second.caught_up) == (6, 6, True)
     assert starts == [(TP("t", 0), 3), (TP("u", 0), 0)]
 
 
 def test_cutter_continues_at_an_offset_that_is_read_again():
-    cutter = SliceCutter(SliceObserver())
+    cutter = SliceCutter()
     cutter.cut({TP("t", 0): [Record(3)]}, lambda _tp: 9)
     cutter.restart(TP("t", 0), 2)
     ((again,),) = cutter.cut({TP("t", 0): [Record(3)]}, lambda _tp: 9)
