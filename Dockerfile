@@ -13,6 +13,7 @@ COPY streams streams
 COPY services services
 COPY models models
 COPY feature_repo feature_repo
+COPY examples examples
 RUN python -m compileall -q streams services models
 
 FROM python:3.11-slim-bookworm

@@ -19,6 +19,11 @@ VERSION = "0.1.0"
 COMMANDS = (
     ("demo", "services.demo.command:demo", "Run the whole system on a year of New York flights."),
     (
+        "init",
+        "services.operations.init_command:init",
+        "Make a folder for a model of one's own, from a template.",
+    ),
+    (
         "up",
         "services.operations.local_servers.command:up",
         "Run Kafka, Valkey and MLflow on this machine, without Docker.",
