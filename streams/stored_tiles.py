@@ -82,9 +82,17 @@ class StoredTiles:
         """(tiles,): where each tile begins."""
         return np.frombuffer(self._starts, dtype="<i8")
 
+    def is_beyond(self, time_ms: int) -> bool:
+        """Return whether a time is beyond the retention."""
+        return bool(self._size) and time_ms < self._starts[-1] - tile_layout.SLACK_MS
+
+    def tiles_before(self, time_ms: int) -> int:
+        """Return the number of tiles that end before a time."""
+        return self._completed(bisect_left(self._starts, time_ms), time_ms)
+
     def at(self, time_ms: int) -> Moment:
         """Return what `values` and `newest_ms` return for one time; for few times this is faster."""
-        if self._size and time_ms < self._starts[-1] - tile_layout.SLACK_MS:
+        if self.is_beyond(time_ms):
             return Moment([math.nan] * len(self._layout.aggregations), NEVER, is_beyond=True)
         ranges = [self._range_at(item, time_ms) for item in self._layout.windows]
         newest = self._completed(bisect_left(self._starts, time_ms + 1), time_ms + 1) - 1

@@ -1,5 +1,6 @@
 """The tiles of one entity, for adding events. See `streams.tile_layout` for the rules they follow."""
 
+import dataclasses
 import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -105,6 +106,24 @@ class Tiles:
     def from_bytes(cls, layout: TileLayout, raw: bytes) -> Self:
         """Read a state; raise `StoredStateError` if it is not of this layout."""
         return cls(layout, StoredTiles(layout, raw))
+
+    @classmethod
+    def before(cls, layout: TileLayout, stored: StoredTiles | None, time_ms: int) -> Self:
+        """Return the state of the events before a time that is within the retention.
+
+        An event at this time may be added to it, and is then the newest.
+        """
+        tiles = cls(layout, stored)
+        if stored is not None:
+            kept = stored.tiles_before(time_ms)
+            if kept < len(tiles):
+                tiles._regroup(kept, len(tiles), [], [])
+            limits = tiles._resolutions
+            if time_ms < limits.instants_from_ms:
+                tiles._resolutions = dataclasses.replace(
+                    limits, instants_from_ms=NEVER, seconds_from_ms=NEVER
+                )
+        return tiles
 
     def _newest_range(self, item: AggregationSpec) -> TileRange:
         """Return what the window as of the newest event covers."""

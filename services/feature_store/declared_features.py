@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from services.feature_store import own_events
 from services.feature_store.plan import FeaturePlan, PlanError, ServicePlan, ValueType
 from services.runtime import declaration_file
 from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
@@ -26,10 +27,16 @@ class DeclarationFault(NamedTuple):
     text: str
 
 
+def service_of(plan: FeaturePlan, declaration: ModelDeclaration) -> ServicePlan:
+    """Return the plan of a model's feature service, for its requests; raise `PlanError` without one."""
+    features = declaration.features
+    return plan.service(features.service).for_requests(declaration.request.topic, features.own_event)
+
+
 def all_faults(declaration: ModelDeclaration, plan: FeaturePlan) -> list[DeclarationFault]:
     """Return everything in a declaration that does not fit the repository."""
     try:
-        service = plan.service(declaration.features.service)
+        service = service_of(plan, declaration)
         service.check_inputs()
     except PlanError as error:
         near = suggestion(declaration.features.service, plan.services)
@@ -43,6 +50,7 @@ def serving_faults(declaration: ModelDeclaration, service: ServicePlan) -> list[
         *_key_faults(declaration, service),
         *_clashes(declaration, service),
         *_missing_faults(declaration, service),
+        *_own_event_faults(declaration, service),
     ]
 
 
@@ -112,6 +120,20 @@ def _missing_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iter
         elif name in service.feature_names and (name in text) is not isinstance(value, str):
             yield DeclarationFault(
                 where, f"{value!r} is not a {'text' if name in text else 'number'}, as {name} is"
+            )
+
+
+def _own_event_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
+    """Return the fields that a request lacks to count in its own features."""
+    if service.own_event is None or not service.own_event.is_included:
+        return
+    fields = {field.name for field in declaration.request.fields}
+    for view in service.own_views:
+        for name in sorted(own_events.fields_of(view) - fields):
+            yield DeclarationFault(
+                ("request", "schema"),
+                f"the view {view.name!r} reads the requests themselves, and needs their field {name!r}: "
+                "declare it, or declare features.own_event: excluded",
             )
 
 

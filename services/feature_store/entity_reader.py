@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store import feast_layout, view_definition
-from services.feature_store.plan import ValueType, View, ViewKind
+from services.feature_store import feast_layout, own_events, view_definition
+from services.feature_store.plan import OwnEvent, ValueType, View, ViewKind
 from services.feature_store.served_features import AnyArray, Bools, Int64s, ServedView
 from services.feature_store.window_values import WindowValues
 from services.runtime import watermarks
@@ -71,8 +71,12 @@ class Entities:
 class EntityGroup:
     """Encodes the reads of the views with the same join keys, and decodes the replies."""
 
-    def __init__(self, project: str, views: Sequence[View], *, detailed: bool) -> None:
+    def __init__(
+        self, project: str, views: Sequence[View], *, detailed: bool, own_event: OwnEvent | None = None
+    ) -> None:
         """Compile the commands; see `services.feature_store.online_reader.OnlineReader` for ``detailed``."""
+        self._own_event = own_event
+        self._own = {view.name: own_events.of_view(view) for view in views if self._is_own(view)}
         self._names = [key.name for key in views[0].join_keys]
         self._key_of = feast_layout.entity_key_encoder(project, views[0].join_keys)
         self._readers: list[tuple[_ViewReader, slice]] = []
@@ -104,20 +108,33 @@ class EntityGroup:
         beyond: Bools,
         served: dict[tuple[str, str], AnyArray],
         views: dict[str, ServedView],
+        events: Sequence[Any] | None = None,
     ) -> None:
         """Add the group's columns and views to those served.
 
-        Mark rows that are older than a view's retention.
+        Mark rows that are older than a view's retention. ``events`` are the requests of the rows, which are
+        needed if they count in their own features.
         """
         for reader, fields in self._readers:
             values = replies if len(self._readers) == 1 else [reply[fields] for reply in replies]
             newest_ms = np.full(len(times_ms), watermarks.NEVER) if reader.is_timed else _NO_TIMES
-            columns = reader.serve(values, entities, times_ms, beyond, newest_ms)
+            own = self._own.get(reader.views[0].name)
+            read_ms = times_ms if own is None else times_ms - own_events.BEFORE_MS
+            columns = reader.serve(values, entities, read_ms, beyond, newest_ms)
+            if own is not None and self._own_event is not None and self._own_event.is_included:
+                assert events is not None, "the requests are needed: they count in their own features"
+                states = [reader.state(reply) for reply in values]
+                with_own = own_events.fill(own, states, entities.rows, times_ms, events, columns)
+                newest_ms[with_own] = times_ms[with_own]
             if reader.is_timed:
                 view = reader.views[0]
-                views[view.name] = ServedView(times_ms, newest_ms, view.ttl_ms)
+                views[view.name] = ServedView(read_ms, newest_ms, view.ttl_ms)
                 _hide(columns, views[view.name].hidden)
             served.update(zip(reader.references, columns, strict=True))
+
+    def _is_own(self, view: View) -> bool:
+        own = self._own_event
+        return own is not None and view.source is not None and view.source.topic == own.topic
 
 
 def _hide(columns: Sequence[AnyArray], hidden: Bools) -> None:
@@ -136,6 +153,10 @@ class _ViewReader(abc.ABC):
         self.views = views
         self.references = [(view.name, name) for view in views for name in view.feature_names]
         self.fields = fields
+
+    def state(self, reply: Sequence[Raw]) -> Any:
+        """Return the stored state of one entity of a stream view, None without one."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def serve(
@@ -279,6 +300,9 @@ class _WindowedReader(_ViewReader):
         self._values = WindowValues(view)
         self._parse = functools.partial(StoredTiles, self._values.layout)
 
+    def state(self, reply: Sequence[Raw]) -> StoredTiles | None:
+        return _parse(reply[0], self._definition, self._parse)
+
     def serve(
         self,
         replies: Sequence[Sequence[Raw]],
@@ -289,7 +313,7 @@ class _WindowedReader(_ViewReader):
     ) -> list[AnyArray]:
         served = self._values.missing(len(times_ms))
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
-            tiles = _parse(sidecar, self._definition, self._parse)
+            tiles = self.state([sidecar])
             if tiles is None:
                 continue
             if len(rows) <= _SINGLE_ROWS_MAX and len(tiles) <= _SINGLE_ROWS_TILES_MAX:
@@ -316,6 +340,9 @@ class _LatestReader(_ViewReader):
         self._definition = view_definition.short_digest(project, view)
         self._columns = _RowDecoder([view], exact=exact)
 
+    def state(self, reply: Sequence[Raw]) -> StoredObservations | None:
+        return _parse(reply[0], self._definition, StoredObservations)
+
     def serve(
         self,
         replies: Sequence[Sequence[Raw]],
@@ -327,7 +354,7 @@ class _LatestReader(_ViewReader):
         found: list[list[bytes]] = []
         index = np.full(len(times_ms), -1, dtype=np.int64)
         for (sidecar,), rows in zip(replies, entities.rows, strict=True):
-            observations = _parse(sidecar, self._definition, StoredObservations)
+            observations = self.state([sidecar])
             if observations is None:
                 continue
             positions, too_old = observations.find(times_ms[rows], ttl_ms=0)  # hidden rows have an age, too

@@ -85,16 +85,20 @@ class OnlineReader:
         await self._pipeline.close()
 
     async def read(
-        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Int64s | None = None
+        self,
+        entity_columns: Mapping[str, Sequence[Any]],
+        event_times_ms: Int64s | None = None,
+        events: Sequence[Any] | None = None,
     ) -> ServedFeatures:
         """Return the features of n rows, each at its own event time (n,); without times, all as of now.
 
-        A null in an entity column makes the features of that row missing.
+        A null in an entity column makes the features of that row missing. ``events`` (n,) are the decoded
+        requests, which are needed if the plan of the service says that they count in their own features.
 
         Raises `redis.RedisError` if the store cannot be reached; KeyError for a missing entity column.
         """
         times_ms = _now_ms(entity_columns) if event_times_ms is None else event_times_ms
-        request = self._codec.encode(entity_columns, times_ms)
+        request = self._codec.encode(entity_columns, times_ms, events)
         replies = await self._pipeline.exchange(*request.batches)
         served = self._codec.decode(request, replies)
         # Not the highest ever: a view that is built again begins without a watermark.

@@ -8,6 +8,7 @@ reads it.
 import dataclasses
 from enum import StrEnum
 from functools import cached_property
+from typing import Self
 
 from streams import codec, schemas
 from streams.spans import WindowChange
@@ -172,6 +173,14 @@ class ServiceFeature:
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnEvent:
+    """Whether a request is in the values of the views that read the topic of the requests."""
+
+    topic: str
+    is_included: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class ServicePlan:
     """One FeatureService: the features that are served together, in its order."""
 
@@ -180,6 +189,8 @@ class ServicePlan:
     references: tuple[ServiceFeature, ...]
     views: tuple[View, ...]
     """Only the views that the service needs."""
+    own_event: OwnEvent | None = None
+    """None: the rows are no requests of a model, and all values are as of their event time."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -195,6 +206,19 @@ class ServicePlan:
     def stream_views(self) -> tuple[str, ...]:
         """The names of the views that have a watermark."""
         return tuple(view.name for view in self.views if view.is_stream)
+
+    @property
+    def own_views(self) -> tuple[View, ...]:
+        """The views whose events are the requests themselves."""
+        topic = None if self.own_event is None else self.own_event.topic
+        return tuple(view for view in self.views if view.source is not None and view.source.topic == topic)
+
+    def for_requests(self, topic: str, own_event: str) -> Self:
+        """Return the plan for the requests of a topic.
+
+        ``own_event`` is ``features.own_event`` of model.yaml: included or excluded.
+        """
+        return dataclasses.replace(self, own_event=OwnEvent(topic, own_event == "included"))
 
     def check_inputs(self) -> None:
         """Raise `PlanError` if a feature cannot be an input of a model: it must be a number or a string."""

@@ -23,6 +23,8 @@ class ReadRequest:
     """The entities of each group of views with the same join keys."""
     times_ms: Int64s
     """(n,): the event times of the rows."""
+    events: Sequence[Any] | None = None
+    """(n,): the requests themselves, if they count in their own features."""
 
 
 class ServiceCodec:
@@ -32,7 +34,8 @@ class ServiceCodec:
         """Compile the commands; see `services.feature_store.online_reader.OnlineReader` for ``detailed``."""
         self._stream_views = service.stream_views
         self._groups = [
-            EntityGroup(service.project, views, detailed=detailed) for views in _by_join_keys(service.views)
+            EntityGroup(service.project, views, detailed=detailed, own_event=service.own_event)
+            for views in _by_join_keys(service.views)
         ]
         self._references = {
             f"{reference.view}__{reference.feature}" if detailed else reference.feature: (
@@ -44,11 +47,16 @@ class ServiceCodec:
         marks = [watermarks.of_view(service.project, name) for name in self._stream_views]
         self._watermark_commands = [watermarks.first_command(mark) for mark in marks]
 
-    def encode(self, entity_columns: Mapping[str, Sequence[Any]], times_ms: Int64s) -> ReadRequest:
+    def encode(
+        self,
+        entity_columns: Mapping[str, Sequence[Any]],
+        times_ms: Int64s,
+        events: Sequence[Any] | None = None,
+    ) -> ReadRequest:
         """Encode the read of n rows; KeyError for a missing entity column."""
         entities = [group.encode(entity_columns) for group in self._groups]
         rows = list(itertools.chain.from_iterable(distinct.commands for distinct in entities))
-        return ReadRequest((self._watermark_commands, rows), entities, times_ms)
+        return ReadRequest((self._watermark_commands, rows), entities, times_ms, events)
 
     def decode(self, request: ReadRequest, replies: Sequence[Any]) -> ServedFeatures:
         """Decode the replies, one for each command, in order."""
@@ -60,7 +68,7 @@ class ServiceCodec:
         for group, entities in zip(self._groups, request.entities, strict=True):
             rows = replies[position : position + entities.size]
             position += entities.size
-            group.serve(rows, entities, request.times_ms, beyond, served, views)
+            group.serve(rows, entities, request.times_ms, beyond, served, views, request.events)
         return ServedFeatures(
             columns={name: served[reference] for name, reference in self._references.items()},
             lag_ms=_lag_ms(watermarks_ms, request.times_ms),

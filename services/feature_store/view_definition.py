@@ -7,7 +7,7 @@ import hashlib
 
 import msgspec
 
-from services.feature_store.plan import FeatureAggregation, ServicePlan, View
+from services.feature_store.plan import FeatureAggregation, OwnEvent, ServicePlan, View
 
 _INDEPENDENT = frozenset({"ttl_ms", "batch_file"})
 """Attributes of a view that its rows do not depend on."""
@@ -31,10 +31,14 @@ def of_service(service: ServicePlan) -> dict[str, str]:
     available, such as the lateness: a row that was logged before such a change can still be trained on.
     """
     views = {view.name: view for view in service.views}
-    return {each.feature: _of_feature(views[each.view], each.feature) for each in service.references}
+    own = {view.name: service.own_event for view in service.own_views}
+    return {
+        each.feature: _of_feature(views[each.view], each.feature, own.get(each.view))
+        for each in service.references
+    }
 
 
-def _of_feature(view: View, feature: str) -> str:
+def _of_feature(view: View, feature: str, own_event: OwnEvent | None) -> str:
     aggregation = next((each for each in view.aggregations if each.feature == feature), None)
     source = view.source
     meaning = [
@@ -44,6 +48,8 @@ def _of_feature(view: View, feature: str) -> str:
         feature if aggregation is None else _meaning_of(aggregation),
         0 if aggregation is None else view.hop_ms,
     ]
+    if own_event is not None:
+        meaning.append({"own_event": own_event.is_included})
     return hashlib.sha256(msgspec.json.encode(meaning)).hexdigest()[:8]
 
 

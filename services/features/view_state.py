@@ -13,6 +13,7 @@ from services.feature_store.plan import View, ViewKind
 from services.feature_store.window_values import WindowValues
 from streams.observations import Observations
 from streams.records import FeatureValue
+from streams.stored_tiles import StoredTiles
 from streams.tiles import Tiles
 
 Entity = tuple[Any, ...]
@@ -88,6 +89,11 @@ class ViewLogic:
         offsets, raw = feast_layout.decode_sidecar(sidecar)
         return EntityState(offsets, self._kind_logic.history(raw))
 
+    def stored(self, history: bytes) -> StoredTiles | None:
+        """Return a written history for reading windows; None for the newest events, which are no windows."""
+        windows = self._kind_logic
+        return windows.stored(history) if isinstance(windows, _Windowed) else None
+
     def apply(self, state: EntityState, *events: Event) -> int:
         """Apply events in order; return the number of new ones. Offsets of a source partition must rise."""
         new = _new(state.offsets, events)
@@ -116,6 +122,9 @@ class _Windowed:
         self._layout = self._values.layout
         self._values_of = _getter(self._layout.columns)
         self._format = feast_layout.RowFormat([feature.type for feature in view.features])
+
+    def stored(self, raw: bytes) -> StoredTiles:
+        return StoredTiles(self._layout, raw)
 
     def history(self, raw: bytes | None) -> Tiles:
         return Tiles(self._layout) if raw is None else Tiles.from_bytes(self._layout, raw)

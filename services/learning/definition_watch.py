@@ -5,10 +5,11 @@ from typing import Protocol
 
 import structlog
 
-from services.feature_store import plan_watch, view_definition
+from services.feature_store import declared_features, plan_watch, view_definition
 from services.feature_store.plan import FeaturePlan, PlanError
 from services.feature_store.plan_watch import PlanWatch
 from services.learning.learner import Learner
+from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 
 _log = structlog.get_logger()
@@ -18,8 +19,7 @@ class LearnedModelWithFeatures(Protocol):
     """A model with its learner."""
 
     name: str
-    service: str
-    """The name of its feature service."""
+    declaration: ModelDeclaration
     learner: Learner
 
 
@@ -52,7 +52,7 @@ class DefinitionWatch:
 
 def _differs(model: LearnedModelWithFeatures, plan: FeaturePlan) -> bool:
     try:
-        service = plan.service(model.service)
+        service = declared_features.service_of(plan, model.declaration)
     except PlanError as error:
         _log.error("learning.features_not_changed", model=model.name, error=str(error))
         return False

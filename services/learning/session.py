@@ -69,7 +69,7 @@ class LearningModel:
     ) -> None:
         """Continue from a state; raise `PlanError` or `TrainingCodeError` without features or learner."""
         self.name = declaration.name
-        self.service = declaration.features.service
+        self.declaration = declaration
         self.learner = make_learner(settings, declaration, state, sets)
         self.source = prediction_source.direct_source(
             topics.predictions(declaration.name),
@@ -107,7 +107,7 @@ def make_learner(
     settings: Settings, declaration: ModelDeclaration, state: LearnerState, sets: FeatureSets | None = None
 ) -> Learner:
     """Return a learner for the served features, with the estimator of the model's training.py."""
-    service = repository.load(settings).service(declaration.features.service)
+    service = declared_features.service_of(repository.load(settings), declaration)
     service.check_inputs()
     declared_features.require(settings.models, declaration, service)
     names = [*declaration.features.from_request, *service.feature_names]

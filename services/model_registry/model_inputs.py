@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.feature_store import repository, view_definition
+from services.feature_store import declared_features, repository, view_definition
 from services.feature_store.plan import ServicePlan
 from services.runtime.declaration import ModelDeclaration
 from streams import feature_sets
@@ -86,7 +86,7 @@ def feature_set(declaration: ModelDeclaration, service: ServicePlan) -> FeatureS
 
 def definitions_of_model(settings: "Settings", declaration: ModelDeclaration) -> dict[str, str]:
     """Return digests of how a model's features are defined, by feature; raise `PlanError` as `of_model`."""
-    return view_definition.of_service(repository.load(settings).service(declaration.features.service))
+    return view_definition.of_service(declared_features.service_of(repository.load(settings), declaration))
 
 
 def of_model(settings: "Settings", declaration: ModelDeclaration) -> Inputs:

@@ -1,6 +1,7 @@
 """The Feast repository that was applied last: scoring takes what it changes, or says why it cannot."""
 
 import asyncio
+import dataclasses
 
 import structlog
 
@@ -43,6 +44,7 @@ class AppliedFeatures:
     def defines(self, service: ServicePlan) -> bool:
         """Return whether the applied definition of a feature service is still the served one."""
         try:
-            return self._plan is None or self._plan.service(service.name) == service
+            served = dataclasses.replace(service, own_event=None)
+            return self._plan is None or self._plan.service(service.name) == served
         except PlanError:
             return False

@@ -77,7 +77,7 @@ class Deployment:
         self.text = text
         self.declaration = declaration
         self._shared = shared
-        service = repository.load(shared.settings).service(declaration.features.service)
+        service = declared_features.service_of(repository.load(shared.settings), declaration)
         service.check_inputs()
         declared_features.require(shared.settings.models, declaration, service)
         self.service = service

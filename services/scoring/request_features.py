@@ -25,9 +25,12 @@ class FeatureReader(Protocol):
     """The part of `services.feature_store.online_reader.OnlineReader` that scoring uses."""
 
     async def read(
-        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: npt.NDArray[np.int64]
+        self,
+        entity_columns: Mapping[str, Sequence[Any]],
+        event_times_ms: npt.NDArray[np.int64],
+        events: Sequence[Any],
     ) -> ServedFeatures:
-        """Return the features of n rows, each at its own event time."""
+        """Return the features of n requests, each at its own event time."""
 
     async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
         """Wait until all stream views are complete up to an event time; return False after the timeout."""
@@ -97,7 +100,7 @@ class RequestFeatures:
     async def read(self, events: Sequence[Any], times_ms: EventTimes) -> FeatureRows:
         """Return the features of decoded requests, each at its event time; count what is missing."""
         entities = {key: list(map(key_of, events)) for key, key_of in self._join_keys.items()}
-        served = await self._reader.read(entities, times_ms)
+        served = await self._reader.read(entities, times_ms, events)
         columns, missing = with_missing(self._request_columns(events) | dict(served.columns))
         self._count(missing, served)
         self.recent.add(columns)

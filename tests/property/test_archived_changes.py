@@ -79,7 +79,9 @@ class NoStore:
     async def wait_for(self, event_time_ms: int, timeout_seconds: float) -> bool:
         return True
 
-    async def read(self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Any) -> ServedFeatures:
+    async def read(
+        self, entity_columns: Mapping[str, Sequence[Any]], event_times_ms: Any, events: Any
+    ) -> ServedFeatures:
         return ServedFeatures(columns={}, lag_ms=np.zeros(len(event_times_ms), np.int64), beyond_retention=0)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from services.feature_store.plan import Materialized, ServicePlan, View
+from services.feature_store import own_events
+from services.feature_store.own_events import OwnValues
+from services.feature_store.plan import Materialized, OwnEvent, ServicePlan, View
 from services.features.decoder import SourceDecoder
 from services.features.offline import materialized_rows, timeline, watermark_index
 from services.features.offline.archived_events import ArchivedRecord, EventArchive
@@ -99,7 +101,8 @@ class Recomputation:
             self._collect(decoder, logics, wanted, sort, [row.event_time_ms for row in requests])
             sort.close()
             for logic in logics:
-                found |= _evaluate(logic, sort, rows_of[logic.view.name], requests)
+                own = self.service.own_event if logic.view in self.service.own_views else None
+                found |= _evaluate(logic, sort, rows_of[logic.view.name], requests, own)
         return found
 
     def _collect(
@@ -140,13 +143,24 @@ def _evaluate(
     sort: EntitySort,
     rows_by_entity: Mapping[Entity, Sequence[int]],
     requests: Sequence[SampledRequest],
+    own_event: OwnEvent | None,
 ) -> Columns:
     """Return the values of one view from its sorted events."""
     view, evaluator = logic.view, ViewTimeline(logic)
     columns: list[list[FeatureValue]] = [[None] * len(requests) for _ in view.features]
+    own = None
+    if own_event is not None and own_event.is_included:
+        own = own_events.of_view(view)
+        _fill_own(columns, own, None, [row for rows in rows_by_entity.values() for row in rows], requests)
+    before_ms = 0 if own_event is None else own_events.BEFORE_MS
     for entity, events in timeline.by_entity(logic, sort.of_view(view.name)):
         for span in evaluator.spans(events):
-            _fill(columns, evaluator, span, rows_by_entity[entity], requests)
+            within = _within(span, rows_by_entity[entity], requests, before_ms)
+            if within and own is not None:
+                state = logic.stored(span.state)
+                _fill_own(columns, own, state, within, requests)
+            elif within:
+                _fill(columns, evaluator, span, within, requests, before_ms)
     return {(view.name, feature.name): column for feature, column in zip(view.features, columns, strict=True)}
 
 
@@ -177,18 +191,38 @@ def _rows_by_entity(logic: ViewLogic, requests: Sequence[SampledRequest]) -> dic
     return rows
 
 
+def _within(
+    span: StateSpan, rows: Sequence[int], requests: Sequence[SampledRequest], before_ms: int
+) -> list[int]:
+    """Return the rows whose event time, less ``before_ms``, lies in a span."""
+    start_ms, end_ms = span.instants_ms[0] + before_ms, span.end_ms + before_ms
+    return [row for row in rows if start_ms <= requests[row].event_time_ms < end_ms]
+
+
+def _fill_own(
+    columns: Sequence[list[FeatureValue]],
+    own: OwnValues,
+    state: Any,
+    rows: Sequence[int],
+    requests: Sequence[SampledRequest],
+) -> None:
+    """Fill in the values of rows that count in their own features."""
+    for row in rows:
+        values = own.values(state, requests[row].event_time_ms, requests[row].request)
+        for column, value in zip(columns, values or [None] * len(columns), strict=True):
+            column[row] = _as_served(value)
+
+
 def _fill(
     columns: Sequence[list[FeatureValue]],
     evaluator: ViewTimeline,
     span: StateSpan,
-    rows: Sequence[int],
+    within: Sequence[int],
     requests: Sequence[SampledRequest],
+    before_ms: int,
 ) -> None:
-    """Fill in the values of the rows whose event time lies in a span."""
-    within = [row for row in rows if span.instants_ms[0] <= requests[row].event_time_ms < span.end_ms]
-    if not within:
-        return
-    times_ms: Int64s = np.array([requests[row].event_time_ms for row in within], dtype=np.int64)
+    """Fill in the values of the rows whose event time, less ``before_ms``, lies in a span."""
+    times_ms: Int64s = np.array([requests[row].event_time_ms - before_ms for row in within], dtype=np.int64)
     for column, values in zip(columns, evaluator.values(span, times_ms).columns, strict=True):
         for row, value in zip(within, values.tolist(), strict=True):
             column[row] = _as_served(value)

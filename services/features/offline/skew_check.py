@@ -24,7 +24,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.feature_store import repository
+from services.feature_store import declared_features, repository
 from services.feature_store.plan import FeaturePlan, Materialized, ServicePlan
 from services.features.decoder import SourceDecoder, source_decoder
 from services.features.offline import materialized_rows, watermark_index
@@ -80,7 +80,7 @@ class SkewCheck:
         self._settings = settings
         self._partitions = partitions
         self._limits = limits
-        self._service = plan.service(declaration.features.service)
+        self._service = declared_features.service_of(plan, declaration)
         self._sources = _by_source(settings, plan, self._service)
         self._sample = PredictionSample(settings, declaration, self._service, limits.requests_max)
         self._path = settings.home / "skew" / f"{declaration.name}.json"

@@ -81,4 +81,5 @@ class SkewStateFile:
 def definition_digest(service: ServicePlan) -> str:
     """Return a digest of everything that served values depend on."""
     views = [dataclasses.replace(view, batch_file=None) for view in service.views]
-    return hashlib.sha256(msgspec.json.encode([_FORMAT, service.references, views])).hexdigest()
+    own = [service.own_event] if service.own_views else []
+    return hashlib.sha256(msgspec.json.encode([_FORMAT, service.references, views, *own])).hexdigest()

@@ -41,6 +41,9 @@ class Features(Strict):
     """What happens to a request that waited in vain: ``answer`` with the features that are there, or
     ``dead_letter``. Over HTTP nothing waits."""
 
+    own_event: Literal["included", "excluded"] = "included"
+    """Whether a request is in its own features, where its topic is also the source of their view."""
+
     @model_validator(mode="after")
     def _check_any(self) -> Self:
         if not self.service and not self.from_request:

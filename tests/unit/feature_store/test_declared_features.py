@@ -1,5 +1,6 @@
 """A declaration that does not fit its feature service is refused with the setting's place."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from services.feature_store.plan import (
     FeaturePlan,
     ServiceFeature,
     ServicePlan,
+    StreamSource,
     ValueType,
     View,
     ViewKind,
@@ -51,6 +53,20 @@ def test_a_declaration_that_fits_has_no_faults() -> None:
         "monitoring__segments": ["device"],
     }
     assert faults(**settings) == []
+
+
+def test_a_request_that_counts_in_its_own_features_needs_their_fields() -> None:
+    source = StreamSource("m.requests", "at", (), ("user",), 0)
+    own = dataclasses.replace(VIEW, kind=ViewKind.LATEST, source=source)
+    plan = FeaturePlan("p", (own,), {"s": REFERENCES})
+
+    def found(**changes: Any) -> list[str]:
+        return [fault.text for fault in declared_features.all_faults(declared(**changes), plan)]
+
+    (text,) = found(request__schema__amount="float")
+    assert "needs their field 'device': declare it, or declare features.own_event: excluded" in text
+    assert found(features__own_event="excluded") == []
+    assert found(request__topic="other") == []
 
 
 def test_an_unknown_service_suggests_the_known_one() -> None:

@@ -11,17 +11,20 @@ from services.feature_store import plan_watch, view_definition
 from services.feature_store.plan import PlanError
 from services.learning.definition_watch import DefinitionWatch
 from services.runtime.settings import Settings
+from tests.unit.learning import traffic
 
 
 def model(definitions: dict[str, str], names: tuple[str, ...] = ("x",)) -> Any:
     learner = types.SimpleNamespace(definitions=definitions, feature_names=names)
-    return types.SimpleNamespace(name="m", service="s", learner=learner)
+    return types.SimpleNamespace(name="m", declaration=traffic.declaration(), learner=learner)
 
 
 @pytest.fixture
 def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DefinitionWatch:
     """Return what has noticed nothing yet; x is applied as a sum over two hours."""
-    plan: Any = types.SimpleNamespace(service=lambda _: types.SimpleNamespace(feature_names=("x",)))
+    service: Any = types.SimpleNamespace(feature_names=("x",))
+    service.for_requests = lambda *_: service
+    plan: Any = types.SimpleNamespace(service=lambda _: service)
     monkeypatch.setattr(plan_watch, "load_apart", lambda _: plan)
     monkeypatch.setattr(view_definition, "of_service", lambda _: {"x": "two hours"})
     found = DefinitionWatch(Settings(home=tmp_path))

@@ -141,7 +141,7 @@ class Store:
     async def wait_for(self, event_time_ms, timeout_seconds):
         return True
 
-    async def read(self, entity_columns, event_times_ms):
+    async def read(self, entity_columns, event_times_ms, events):
         lengths = [np.nan if who is None else float(len(who)) for who in entity_columns["who"]]
         lag = np.zeros(len(event_times_ms), np.int64)
         return ServedFeatures(columns={"f": np.array(lengths)}, lag_ms=lag, beyond_retention=0)

@@ -144,10 +144,10 @@ def test_a_row_at_fault_is_the_dead_letter_of_its_own_slice():
 class StrictStore(Store):
     """Cannot read the features of one entity."""
 
-    async def read(self, entity_columns, event_times_ms):
+    async def read(self, entity_columns, event_times_ms, events):
         if "poison" in entity_columns["who"]:
             raise KeyError("no such entity")
-        return await super().read(entity_columns, event_times_ms)
+        return await super().read(entity_columns, event_times_ms, events)
 
 
 def test_a_request_at_fault_is_isolated_and_neighbours_of_all_partitions_are_predicted():
@@ -258,9 +258,9 @@ def test_a_replay_waits_again_when_a_view_is_built_again_after_the_wait():
             self.waits += 1
             return True
 
-        async def read(self, entity_columns, event_times_ms):
+        async def read(self, entity_columns, event_times_ms, events):
             self.reads += 1
-            served = await super().read(entity_columns, event_times_ms)
+            served = await super().read(entity_columns, event_times_ms, events)
             if self.reads > 1:
                 return served
             return dataclasses.replace(served, lag_ms=served.lag_ms - 1, columns={"f": np.array([np.nan])})
@@ -279,8 +279,8 @@ class PausedStore(Store):
         await asyncio.sleep(0)
         return event_time_ms <= AT_MS
 
-    async def read(self, entity_columns, event_times_ms):
-        served = await super().read(entity_columns, event_times_ms)
+    async def read(self, entity_columns, event_times_ms, events):
+        served = await super().read(entity_columns, event_times_ms, events)
         return dataclasses.replace(served, lag_ms=np.maximum(event_times_ms - AT_MS, 0))
 
 

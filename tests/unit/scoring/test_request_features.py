@@ -40,8 +40,8 @@ def test_missing_features_are_marked_and_counted():
 
 def test_requests_that_are_older_than_the_features_are_counted():
     class Old(Store):
-        async def read(self, entity_columns, event_times_ms):
-            served = await super().read(entity_columns, event_times_ms)
+        async def read(self, entity_columns, event_times_ms, events):
+            served = await super().read(entity_columns, event_times_ms, events)
             return dataclasses.replace(served, beyond_retention=2)
 
     def counted():

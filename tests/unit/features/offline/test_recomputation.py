@@ -1,6 +1,7 @@
 """Features of sampled requests, recomputed from archived events."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,24 @@ def recomputation(settings: Settings, tmp_path: Path) -> Iterator[Recomputation]
 def request(second: float, shop: str | None) -> SampledRequest:
     value: Any = SimpleNamespace(shop=shop)
     return SampledRequest("r", START_MS + round(second * 1000), 0, value, [None, None])
+
+
+def own(second: float, shop: str, amount: float) -> SampledRequest:
+    value: Any = SimpleNamespace(shop=shop, amount=amount)
+    return SampledRequest("r", START_MS + round(second * 1000), 0, value, [None, None])
+
+
+def test_a_request_is_in_its_own_features_as_declared(recomputation: Recomputation) -> None:
+    """The orders at 10, 30, 40 and 95 s are the requests themselves; the fifth shop has no other."""
+    asked = [own(10, "mill", 1.0), own(30, "mill", 2.0), own(40, "dock", 4.0), own(95, "mill", 8.0)]
+    asked.append(own(50, "hill", 5.0))
+    for declared, expected in (
+        ("included", [1.0, 3.0, 4.0, 10.0, 5.0]),
+        ("excluded", [None, 1.0, None, 2.0, None]),
+    ):
+        service = recomputation.service.for_requests(TOPIC, declared)
+        found = dataclasses.replace(recomputation, service=service)
+        assert totals(found, *asked) == expected
 
 
 def totals(recomputation: Recomputation, *requests: SampledRequest) -> list[Any]:

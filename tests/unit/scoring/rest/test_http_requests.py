@@ -27,7 +27,7 @@ def test_a_body_beyond_the_limit_is_a_413():
 
 def test_a_defect_is_a_500_without_internals():
     class Defective(Store):
-        async def read(self, entity_columns, event_times_ms):
+        async def read(self, entity_columns, event_times_ms, events):
             raise KeyError("poison")
 
     response = client(m=predictor(store=Defective())).post("/predict", json={"rows": [ROW]})
@@ -121,7 +121,7 @@ def test_a_row_without_a_required_feature_is_a_422():
 
 def test_an_online_store_that_cannot_be_reached_is_a_503():
     class Unreachable(Store):
-        async def read(self, entity_columns, event_times_ms):
+        async def read(self, entity_columns, event_times_ms, events):
             raise redis.exceptions.ConnectionError("refused")
 
     response = client(m=predictor(store=Unreachable())).post("/predict", json={"rows": [ROW]})
