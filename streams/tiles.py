@@ -1,6 +1,5 @@
 """The tiles of one entity, for adding events. See `streams.tile_layout` for the rules they follow."""
 
-import dataclasses
 import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -21,8 +20,14 @@ class Tiles:
 
     __slots__ = ("_columns", "_extents", "_is_compact", "_layout", "_resolutions", "_sequences", "_starts_ms")
 
-    def __init__(self, layout: TileLayout, stored: StoredTiles | None = None) -> None:
-        """Start without events, or with those of a stored state."""
+    def __init__(
+        self, layout: TileLayout, stored: StoredTiles | None = None, before_ms: int | None = None
+    ) -> None:
+        """Start without events, or with those of a stored state.
+
+        ``before_ms``: only with those before this time, which must be within the retention; then an event at
+        this time may be added, and is the newest.
+        """
         self._layout = layout
         self._resolutions = Resolutions(layout.hop_ms)
         self._starts_ms: list[int] = []
@@ -41,6 +46,12 @@ class Tiles:
         ]
         """What has one entry per tile beside the starts, in the order in which it is written."""
         self._is_compact = False
+        if stored is not None and before_ms is not None:
+            kept = stored.tiles_before(before_ms)
+            if kept < len(self._starts_ms):
+                self._regroup(kept, len(self._starts_ms), [], [])
+            if before_ms < self._resolutions.instants_from_ms:
+                self._resolutions = Resolutions(layout.hop_ms)
 
     def __len__(self) -> int:
         return len(self._starts_ms)
@@ -106,24 +117,6 @@ class Tiles:
     def from_bytes(cls, layout: TileLayout, raw: bytes) -> Self:
         """Read a state; raise `StoredStateError` if it is not of this layout."""
         return cls(layout, StoredTiles(layout, raw))
-
-    @classmethod
-    def before(cls, layout: TileLayout, stored: StoredTiles | None, time_ms: int) -> Self:
-        """Return the state of the events before a time that is within the retention.
-
-        An event at this time may be added to it, and is then the newest.
-        """
-        tiles = cls(layout, stored)
-        if stored is not None:
-            kept = stored.tiles_before(time_ms)
-            if kept < len(tiles):
-                tiles._regroup(kept, len(tiles), [], [])
-            limits = tiles._resolutions
-            if time_ms < limits.instants_from_ms:
-                tiles._resolutions = dataclasses.replace(
-                    limits, instants_from_ms=NEVER, seconds_from_ms=NEVER
-                )
-        return tiles
 
     def _newest_range(self, item: AggregationSpec) -> TileRange:
         """Return what the window as of the newest event covers."""

@@ -47,9 +47,9 @@ class OwnWindows:
         """See `OwnValues`."""
         if stored is not None and stored.is_beyond(time_ms):
             return None
-        tiles = Tiles.before(self._values.layout, stored, time_ms)
-        tiles.add(time_ms, self._columns_of(event))
-        return self._values.newest(tiles)
+        with_own = Tiles(self._values.layout, stored, time_ms)
+        with_own.add(time_ms, self._columns_of(event))
+        return self._values.newest(with_own)
 
 
 class OwnLatest:
