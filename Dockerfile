@@ -34,6 +34,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     MLFLOW_DISABLE_TELEMETRY=true \
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
     DRIFTLINE_HOME=/var/lib/driftline \
+    DRIFTLINE_MODELS=/app/models \
+    DRIFTLINE_FEATURE_REPO=/app/feature_repo \
     DRIFTLINE_HOST=0.0.0.0 \
     HEALTH_URL=http://127.0.0.1:8001/health/ready
 WORKDIR /var/lib/driftline

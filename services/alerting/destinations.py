@@ -56,12 +56,12 @@ def _of_file(path: Path) -> dict[str, str]:
 
 
 def _parsed(entries: list[str], source: str) -> dict[str, str]:
-    found = {}
+    found, faults = {}, []
     for number, entry in enumerate(entries, 1):
         name, _, url = entry.partition("=")
         if not _NAME.fullmatch(name) or "://" not in url:
-            raise DestinationsError(
-                f"{source}: entry {number}: write name=URL, for example oncall=slack://..."
-            )
+            faults.append(f"{source}: entry {number}: write name=URL, for example oncall=slack://...")
         found[name] = url
+    if faults:
+        raise DestinationsError("\n".join(faults))
     return found

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -37,7 +38,7 @@ from services.operations.local_servers.jars import JarsError
 from services.operations.local_servers.supervisor import SupervisorError
 from services.runtime import declaration_file
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.settings import Settings
+from services.runtime.settings import ROOT, Settings
 
 MODEL = "arrival_delay"
 LEARNER = "arrival_minutes"
@@ -56,6 +57,12 @@ _EXPECTED_ERRORS = (
 """Errors whose message says what happened and what to do; any other error is a defect and shows its stack."""
 
 Beside = Callable[[System, Play], contextlib.AbstractContextManager[None]]
+
+
+def _of_flights(settings: Settings) -> dict[str, Path]:
+    """Return the folders of the flights beside the code, but not those that are set."""
+    folders = {"models": ROOT / "models", "feature_repo": ROOT / "feature_repo"}
+    return {name: folder for name, folder in folders.items() if name not in settings.model_fields_set}
 
 
 def _nothing(_running: System, _play: Play) -> contextlib.AbstractContextManager[None]:
@@ -80,7 +87,7 @@ class Demo:
         """Start, play, report, stop. 0: no faults; 1: a fault or an error; 130, 143: stopped by a signal."""
         given = Settings()
         home = (self._options.home or given.home / "demo").resolve()
-        settings = given.model_copy(update={"home": home, "archive_uri": ""})
+        settings = given.model_copy(update={"home": home, "archive_uri": "", **_of_flights(given)})
         declarations = declaration_file.load_all(settings.models)
         declaration, learner = declarations[MODEL], declarations[LEARNER]
         try:

@@ -131,6 +131,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         "DRIFTLINE_REDIS_URL": settings.redis_url,
         "DRIFTLINE_MLFLOW_URI": settings.mlflow_uri,
         "DRIFTLINE_HOME": str(settings.home),
+        "DRIFTLINE_MODELS": str(settings.models.resolve()),
+        "DRIFTLINE_FEATURE_REPO": str(settings.feature_repo.resolve()),
         "DRIFTLINE_ARCHIVE_URI": "",
         **{f"DRIFTLINE_{name.upper()}": str(getattr(settings, name)) for name in _PORTS},
     }

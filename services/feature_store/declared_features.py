@@ -1,7 +1,7 @@
 """Whether a declaration fits its feature service: names and types, before they fail on a request."""
 
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from services.feature_store import own_events
 from services.feature_store.plan import FeaturePlan, PlanError, ServicePlan, ValueType
 from services.runtime import declaration_file
 from services.runtime.declaration import FILE, DeclarationError, ModelDeclaration
+from services.runtime.suggestions import suggestion
 from streams.codec import FieldType
 
 _KEY_FIELDS = {
@@ -33,15 +34,26 @@ def service_of(plan: FeaturePlan, declaration: ModelDeclaration) -> ServicePlan:
     return plan.service(features.service).for_requests(declaration.request.topic, features.own_event)
 
 
-def all_faults(declaration: ModelDeclaration, plan: FeaturePlan) -> list[DeclarationFault]:
-    """Return everything in a declaration that does not fit the repository."""
+def all_faults(declaration: ModelDeclaration, plan: FeaturePlan | None) -> list[DeclarationFault]:
+    """Return everything in a declaration that does not fit the repository.
+
+    Args:
+        declaration: One that may name a feature service.
+        plan: None if the repository cannot be compiled: features of a service are then not known.
+    """
+    if not declaration.features.service:
+        inputs = declaration.features.from_request
+        return list(_monitoring_faults(declaration, inputs, frozenset()))
+    if plan is None:
+        return []
     try:
         service = service_of(plan, declaration)
         service.check_inputs()
     except PlanError as error:
         near = suggestion(declaration.features.service, plan.services)
         return [DeclarationFault(("features", "service"), f"{error}{near}")]
-    return [*serving_faults(declaration, service), *_monitoring_faults(declaration, service)]
+    names, text = _names(declaration, service), _text_features(service)
+    return [*serving_faults(declaration, service), *_monitoring_faults(declaration, names, text)]
 
 
 def serving_faults(declaration: ModelDeclaration, service: ServicePlan) -> list[DeclarationFault]:
@@ -65,17 +77,6 @@ def require(models: Path, declaration: ModelDeclaration, service: ServicePlan) -
     if faults := serving_faults(declaration, service):
         path = models / declaration.name / FILE
         raise DeclarationError("\n".join(declaration_file.positioned(path, faults)))
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the most similar of the known names, or at all of them.
-
-    >>> suggestion("amuont", ["amount", "device"])
-    ' (did you mean amount?)'
-    """
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(names) or 'none'}"
 
 
 def _key_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
@@ -137,19 +138,37 @@ def _own_event_faults(declaration: ModelDeclaration, service: ServicePlan) -> It
             )
 
 
-def _monitoring_faults(declaration: ModelDeclaration, service: ServicePlan) -> Iterator[DeclarationFault]:
-    names, monitoring = _names(declaration, service), declaration.monitoring
+def _monitoring_faults(
+    declaration: ModelDeclaration, names: Sequence[str], text: AbstractSet[str]
+) -> Iterator[DeclarationFault]:
+    """Yield each setting that names no feature.
+
+    Args:
+        declaration: The declaration.
+        names: All features of the model.
+        text: Those of the service that hold text.
+    """
+    monitoring, gates = declaration.monitoring, declaration.gates
+    groups = gates.fairness.groups if gates is not None and gates.fairness is not None else ()
     named: list[tuple[tuple[str | int, ...], str]] = [
-        *((("segments", index), name) for index, name in enumerate(monitoring.segments)),
-        *((("season", name), name) for name in monitoring.season),
-        *((("quality", name), name) for name in monitoring.quality),
+        *((("monitoring", "segments", index), name) for index, name in enumerate(monitoring.segments)),
+        *((("monitoring", "season", name), name) for name in monitoring.season),
     ]
+    if declaration.features.service:  # without one, the declaration has been refused for these
+        named += ((("monitoring", "quality", name), name) for name in monitoring.quality)
+        named += ((("gates", "fairness", "groups", index), name) for index, name in enumerate(groups))
     for place, name in named:
         if name not in names:
-            yield DeclarationFault(
-                ("monitoring", *place), f"{name!r} is not a feature{suggestion(name, names)}"
-            )
-    text = _text_features(service)
+            yield DeclarationFault(place, f"{name!r} is not a feature{suggestion(name, names)}")
+    for number, route in enumerate(declaration.alerts.routes):
+        for index, segment in enumerate(route.segments):
+            name, is_segment, _ = segment.partition("=")
+            if segment != "all" and (name not in monitoring.segments or not is_segment):
+                place = "alerts", "routes", number, "segments", index
+                near = suggestion(name, monitoring.segments)
+                yield DeclarationFault(
+                    place, f"{segment!r} is no segment: write all, or name=value of monitoring.segments{near}"
+                )
     for name, bounds in monitoring.quality.items():
         if name in text and (bounds.min is not None or bounds.max is not None):
             yield DeclarationFault(

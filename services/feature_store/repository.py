@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from services.feature_store import plan_cache, view_compiler
+from services.feature_store import definition_faults, plan_cache, view_compiler
 from services.feature_store.plan import (
     FeaturePlan,
     PlanError,
@@ -30,32 +30,31 @@ if TYPE_CHECKING:
 def apply(settings: "Settings") -> FeaturePlan:
     """Register what the repository's files define, like ``feast apply``; return the compiled plan.
 
-    What the files no longer define is deleted from the registry.
+    What the files no longer define is deleted from the registry. Raises `PlanError` with a line for each
+    fault: ``file:line:column: text``.
     """
+    if faults := definition_faults.store_faults(settings.feature_repo):
+        raise PlanError("\n".join(faults))
     definitions = _definitions(settings)
-    with feast_store(settings) as store:
-        stale = _stale(store, definitions)
-        store.apply(definitions, objects_to_delete=stale, partial=False)
-    return compile_plan(settings)
+    with definition_faults.located(settings.feature_repo):
+        with feast_store(settings) as store:
+            stale = _stale(store, definitions)
+            store.apply(definitions, objects_to_delete=stale, partial=False)
+        return compile_plan(settings)
 
 
 def checked(settings: "Settings") -> FeaturePlan:
     """Return the plan of the repository's files, without a server and without changing what is applied.
 
-    Raises `PlanError` for what cannot be run, or if a file fails.
+    Raises `PlanError` with a line for each fault, as `apply` does.
     """
     registry = plan_cache.registry_path(settings)
     files = [*settings.feature_repo.glob("*.py"), settings.feature_repo / "feature_store.yaml"]
-    try:
-        changed = max(path.stat().st_mtime for path in files)
-        if registry.is_file() and registry.stat().st_mtime > changed:
-            return load(settings)
-        with tempfile.TemporaryDirectory(prefix="driftline-check-") as folder:
-            return apply(settings.model_copy(update={"home": Path(folder)}))
-    except PlanError:
-        raise
-    except Exception as error:
-        raise PlanError(f"{settings.feature_repo}: {type(error).__name__}: {error}") from error
+    changed = max((path.stat().st_mtime for path in files if path.is_file()), default=0)
+    if registry.is_file() and registry.stat().st_mtime > changed:
+        return load(settings)
+    with tempfile.TemporaryDirectory(prefix="driftline-check-") as folder:
+        return apply(settings.model_copy(update={"home": Path(folder)}))
 
 
 def materialize(
@@ -78,23 +77,22 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
     """Compile the registry and store the plan beside it; raise `PlanError` for what cannot be run."""
     with feast_store(settings) as store:
         entities = {entity.name: entity for entity in store.list_entities()}
-        views = [
-            dataclasses.replace(
-                view_compiler.stream_view(view, entities), batch_file=view_compiler.batch_file(view, settings)
-            )
-            for view in store.list_stream_feature_views()
-        ]
+        faults: list[str] = []
+        views = []
+        streams = [(view, True) for view in store.list_stream_feature_views()]
         batches = [view for view in store.list_batch_feature_views() if view.batch_source is not None]
-        views += [
-            dataclasses.replace(
-                view_compiler.batch_view(view), batch_file=view_compiler.batch_file(view, settings)
-            )
-            for view in batches
-        ]
+        for view, is_stream in [*streams, *((view, False) for view in batches)]:
+            with _collected(faults):
+                compiled = (
+                    view_compiler.stream_view(view, entities) if is_stream else view_compiler.batch_view(view)
+                )
+                file = view_compiler.batch_file(view, settings)
+                views.append(dataclasses.replace(compiled, batch_file=file))
         views.sort(key=lambda view: view.name)
-        services = {
-            service.name: view_compiler.references(service) for service in store.list_feature_services()
-        }
+        services = {}
+        for service in store.list_feature_services():
+            with _collected(faults):
+                services[service.name] = view_compiler.references(service)
         materialized = {
             view.name: view_compiler.materialized(view) for view in batches if view.materialization_intervals
         }
@@ -102,13 +100,26 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
     for topic, readers in plan.by_topic().items():
         if len({view.source for view in readers}) > 1:
             names = ", ".join(view.name for view in readers)
-            raise PlanError(
+            faults.append(
                 f"views {names}: their sources of {topic} must be equal except for the batch source"
             )
-    for name in plan.services:
-        plan.service(name)
+    if not faults:
+        for name in plan.services:
+            with _collected(faults):
+                plan.service(name)
+    if faults:
+        raise PlanError("\n".join(faults))
     plan_cache.store(settings, plan)
     return plan
+
+
+@contextlib.contextmanager
+def _collected(faults: list[str]) -> Iterator[None]:
+    """Append what a `PlanError` of the block says, so that all of them are reported at once."""
+    try:
+        yield
+    except PlanError as error:
+        faults.append(str(error))
 
 
 def load(settings: "Settings") -> FeaturePlan:
@@ -190,11 +201,15 @@ def _definitions(settings: "Settings") -> list[Any]:
 
     kinds = (Entity, FeatureService, FeatureView, OnDemandFeatureView, Project, DataSource)
     found: dict[int, Any] = {}
+    faults: list[str] = []
     with environment(settings), quiet():
         for path in sorted(settings.feature_repo.glob("*.py")):
-            for value in runpy.run_path(str(path)).values():
-                if isinstance(value, kinds):
-                    found[id(value)] = value
+            with _collected(faults), definition_faults.located(settings.feature_repo):
+                for value in runpy.run_path(str(path)).values():
+                    if isinstance(value, kinds):
+                        found[id(value)] = value
+    if faults:
+        raise PlanError("\n".join(faults))
     if not found:
         raise PlanError(f"{settings.feature_repo}: the repository has no file with Feast definitions")
     return list(found.values())

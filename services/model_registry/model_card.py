@@ -90,8 +90,7 @@ def build(
         now_ms: Wall time.
     """
     sections = [
-        _owner(declaration),
-        *_texts(declaration),
+        *declared_sections(declaration),
         _inputs(declaration),
         _table("Training data", facts.data, "retrain the model, or register the version from a run"),
         _performance(facts),
@@ -101,6 +100,11 @@ def build(
         _history(declaration.name, facts.version, entries),
     ]
     return ModelCard(declaration.name, facts.version, now_ms, sections)
+
+
+def declared_sections(declaration: ModelDeclaration) -> list[CardSection]:
+    """Return the sections that people write in model.yaml."""
+    return [_owner(declaration), *_texts(declaration)]
 
 
 def with_tags(card: ModelCard, tags: Mapping[str, str]) -> ModelCard:

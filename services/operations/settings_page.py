@@ -3,7 +3,6 @@
 ``python -m services.operations.settings_page`` writes it again; a test fails when it is out of date.
 """
 
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
@@ -37,8 +36,6 @@ def _row(name: str, field: FieldInfo) -> str:
 def _default(value: Any) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if isinstance(value, Path) and value.is_relative_to(ROOT):
-        value = value.relative_to(ROOT)
     return "" if value in (None, "") else f"`{value}`"
 
 

@@ -1,7 +1,8 @@
 """Addresses and options of the servers and processes: the same settings for every process.
 
 Each setting is an environment variable with the prefix ``DRIFTLINE_`` (``DRIFTLINE_BROKER``), or a line
-in a file ``.env``. The defaults are those of ``driftline up``.
+in a file ``.env``. The defaults are those of ``driftline up``. Relative paths, also those of the defaults and
+of ``.env``, are relative to the folder in which a process starts.
 """
 
 import re
@@ -91,8 +92,8 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(Path(".driftline"), description="Folder for the data that Driftline stores itself")
-    models: Path = Field(ROOT / "models", description="Folder of the model declarations")
-    feature_repo: Path = Field(ROOT / "feature_repo", description="The Feast repository")
+    models: Path = Field(Path("models"), description="Folder of the model declarations")
+    feature_repo: Path = Field(Path("feature_repo"), description="The Feast repository")
     archive_uri: str = Field(
         "", description="Folder or URI of the Delta tables; default: archive/ in the home folder"
     )

@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 
 from services.operations import cli
-from services.operations.check import NO_SETTINGS
+from services.operations.project_check import NO_SETTINGS
 from services.operations.slo import prometheus_rules
 from services.retraining.orchestration import exit_status
 from services.runtime.declaration_file import load_all

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from services.operations import settings_page
-from services.operations.check import NO_SETTINGS
+from services.operations.project_check import NO_SETTINGS
 from services.runtime.settings import Settings
 
 SECTION = settings_page.SECTION

@@ -14,7 +14,7 @@ from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
-from services.operations import check, setup
+from services.operations import project_check, setup
 from services.runtime import declaration_file
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -205,7 +205,7 @@ def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
     said = capsys.readouterr().out
     subjects = [f"{name}.{topic}-value" for topic in ("labels", "requests", "sales")]
     assert [f"registered the declared schema as {subject}" in said for subject in subjects] == [True] * 3
-    assert check.schema_faults(made, declaration_file.load_all(made.models), connect=True) == []
+    assert project_check.schema_findings(made, declaration_file.load_all(made.models), connect=True)[1] == []
 
     with (
         Process("features", made, log=tmp_path / "features.log") as features,
@@ -227,7 +227,7 @@ def test_a_registry_s_records_go_through_and_wait_while_it_is_away(
     world.client.register_schema(
         f"{name}.requests-value", Schema(avro("Ask", id="string", at="long"), "AVRO")
     )
-    faults = check.schema_faults(made, declaration_file.load_all(made.models), connect=True)
+    _, faults = project_check.schema_findings(made, declaration_file.load_all(made.models), connect=True)
     assert [fault.partition("version 4 ")[2] for fault in faults] == [
         f"has 'at' as long, but timestamp is declared (request of {name})",
         f"has no field 'shop' (request of {name})",

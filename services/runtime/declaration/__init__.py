@@ -25,7 +25,7 @@ from services.runtime.declaration.learning import (
     LearningReference,
 )
 from services.runtime.declaration.limits import Limits
-from services.runtime.declaration.model import MULTICLASS_MIN, ModelDeclaration, learning_models
+from services.runtime.declaration.model import EACH_ALONE, MULTICLASS_MIN, ModelDeclaration, learning_models
 from services.runtime.declaration.monitoring import (
     LATE_WINDOWS_MAX,
     Detector,
@@ -54,6 +54,7 @@ from services.runtime.declaration.strict import (
 __all__ = [
     "ALERT_KINDS",
     "DAY_MS",
+    "EACH_ALONE",
     "FILE",
     "HOUR_MS",
     "INTERVALS_AHEAD_MAX",

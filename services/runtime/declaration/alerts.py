@@ -5,6 +5,7 @@ from typing import Annotated, get_args, get_type_hints
 from pydantic import AfterValidator, Field
 
 from services.runtime.declaration.strict import Strict
+from services.runtime.suggestions import suggestion
 from streams import records
 
 ALERT_KINDS = (*get_args(get_type_hints(records.DriftAlarm)["kind"]), "retraining", "rollout")
@@ -13,7 +14,7 @@ ALERT_KINDS = (*get_args(get_type_hints(records.DriftAlarm)["kind"]), "retrainin
 
 def _alert_kind(name: str) -> str:
     if name not in ALERT_KINDS:
-        raise ValueError(f"{name!r} is not a kind of alert; known are {', '.join(ALERT_KINDS)}")
+        raise ValueError(f"{name!r} is not a kind of alert{suggestion(name, ALERT_KINDS)}")
     return name
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
+from services.runtime.suggestions import suggestion
 from streams import codec, registered_codec, schemas, topics
 
 
@@ -14,7 +15,7 @@ def _schema(columns: Any) -> Any:
     """Convert ``{name: "type?"}`` to fields; pydantic reports a ValueError at the schema's position."""
     if not isinstance(columns, dict):
         return columns
-    fields = []
+    fields, faults = [], []
     for name, kind in columns.items():
         text = str(kind)
         try:
@@ -23,9 +24,11 @@ def _schema(columns: Any) -> Any:
             )
         except ValueError:
             known = ", ".join(codec.FieldType)
-            raise ValueError(
+            faults.append(
                 f"field {name!r} has the type {text!r}; known are {known}, each with ? for nullable"
-            ) from None
+            )
+    if faults:
+        raise ValueError("\n".join(faults))
     return tuple(fields)
 
 
@@ -78,10 +81,17 @@ class ApplicationTopic(Strict):
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
         types = {field.name: field for field in self.fields}
-        for name, wanted in ((self.id, codec.FieldType.STRING), (self.event_time, codec.FieldType.TIMESTAMP)):
+        wanted = {"id": codec.FieldType.STRING, "event_time": codec.FieldType.TIMESTAMP}
+        faults = []
+        for setting, kind in wanted.items():
+            name = getattr(self, setting)
             field = types.get(name)
-            if field is None or field.type is not wanted or field.nullable:
-                raise ValueError(f"the schema must declare {name!r} with the type {wanted}, not nullable")
+            if field is None or field.type is not kind or field.nullable:
+                near = suggestion(name, types) if field is None else ""
+                text = f"the schema must declare {name!r} with the type {kind}, not nullable{near}"
+                faults.append(f"{setting}: {text}")
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
 
 
@@ -98,8 +108,10 @@ class RequestTopic(ApplicationTopic):
 
     @model_validator(mode="after")
     def _check_key(self) -> Self:
-        if self.routing_key not in {field.name for field in self.fields}:
-            raise ValueError(f"key names {self.key!r}, which is not a field of the schema")
+        names = [field.name for field in self.fields]
+        if self.routing_key not in names:
+            near = suggestion(self.key, names)
+            raise ValueError(f"key names {self.key!r}, which is not a field of the schema{near}")
         return self
 
 

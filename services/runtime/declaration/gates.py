@@ -1,11 +1,12 @@
 """The section ``gates``: the conditions that a new version must meet before it becomes champion."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
+from services.runtime.suggestions import suggestion
 
 COST = "cost"
 LOSSES: Mapping[str, tuple[str, ...]] = {
@@ -125,27 +126,23 @@ class Gates(Strict):
         """Return the loss that is compared for a task."""
         return self.metric or LOSSES[task][0]
 
-    def fault(self, task: str, *, has_costs: bool, has_segments: bool) -> str | None:
-        """Return what does not fit the rest of model.yaml; None if all does."""
+    def faults(self, task: str, *, has_costs: bool, has_segments: bool) -> Iterator[str]:
+        """Yield what does not fit the rest of model.yaml."""
         if COST in {self.metric, *self.limits} and not has_costs:
-            return "gates: cost needs a section business that declares the costs"
+            yield "gates: cost needs a section business that declares the costs"
         if self.fairness is not None and task != "binary":
-            return "gates.fairness: only for binary models; use gates.segments or gates.limits"
+            yield "gates.fairness: only for binary models; use gates.segments or gates.limits"
         if self.calibration is not None and task == "regression":
-            return "gates.calibration: a regression predicts no probabilities; use gates.limits with bias"
+            yield "gates.calibration: a regression predicts no probabilities; use gates.limits with bias"
         if self.segments is not None and not has_segments:
-            return "gates.segments: name the features in monitoring.segments"
-        return self._unknown_name(task)
-
-    def _unknown_name(self, task: str) -> str | None:
+            yield "gates.segments: name the features in monitoring.segments"
         if self.metric_of(task) not in LOSSES[task]:
             known = ", ".join(LOSSES[task])
-            return f"gates.metric: {self.metric!r} is no loss of a {task} model; known: {known}"
-        unknown = [name for name in self.limits if name not in MEASURES[task]]
-        if unknown:
-            known = ", ".join(MEASURES[task])
-            return f"gates.limits: {unknown[0]!r} is no measure of a {task} model; known: {known}"
-        return None
+            yield f"gates.metric: {self.metric!r} is no loss of a {task} model; known: {known}"
+        for name in self.limits:
+            if name not in MEASURES[task]:
+                near = suggestion(name, MEASURES[task])
+                yield f"gates.limits: {name!r} is no measure of a {task} model{near}"
 
     @model_validator(mode="after")
     def _check_floor(self) -> Self:

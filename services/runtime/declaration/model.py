@@ -1,9 +1,9 @@
 """The content of one model.yaml, and the checks that concern several sections."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from services.runtime.declaration.alerts import Alerts
 from services.runtime.declaration.application_topics import LabelTopic, RequestTopic
@@ -18,9 +18,11 @@ from services.runtime.declaration.objectives import Slo
 from services.runtime.declaration.retraining import Retraining
 from services.runtime.declaration.rollout import Rollout
 from services.runtime.declaration.strict import Strict
+from services.runtime.suggestions import suggestion
 from streams import codec
 
 MULTICLASS_MIN = 3
+EACH_ALONE = "each section alone"
 _NUMBERS = (codec.FieldType.INT, codec.FieldType.FLOAT, codec.FieldType.BOOL)
 _LABEL_TYPES = {
     "binary": _NUMBERS,
@@ -71,151 +73,148 @@ class ModelDeclaration(Strict):
         return self.gates is not None
 
     @model_validator(mode="after")
-    def _check_task(self) -> Self:
+    def _check_sections(self, info: ValidationInfo) -> Self:
+        """Check what concerns several sections; report all faults at once, each in a line.
+
+        Not with `EACH_ALONE` as the context of a validation.
+        """
+        if info.context is EACH_ALONE:
+            return self
+        faults = [
+            *self._task_faults(),
+            *self._gate_faults(),
+            *self._rollout_faults(),
+            *self._governance_faults(),
+            *self._business_faults(),
+            *self._feature_faults(),
+            *self._label_faults(),
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    def _task_faults(self) -> Iterator[str]:
         if self.task == "binary" and self.label.positive_above is None:
-            raise ValueError("a binary model needs label.positive_above")
+            yield "label.positive_above: a binary model needs it: the label is 1 above this value"
         if (self.task == "multiclass") != (len(self.classes) >= MULTICLASS_MIN):
-            raise ValueError(
-                f"classes: a multiclass model needs {MULTICLASS_MIN} or more, other tasks must not have any"
-            )
+            yield f"classes: a multiclass model needs {MULTICLASS_MIN} or more, other tasks must not have any"
         if self.learning is not None and self.gates is not None:
-            raise ValueError(
-                "learning: a model either learns online or is retrained; remove learning or gates"
-            )
+            yield "learning: a model either learns online or is retrained; remove learning or gates"
         if self.task == "regression" and self.slo.accuracy is not None:
-            raise ValueError("slo.accuracy: not measured for a regression; use the alarm on its loss")
+            yield "slo.accuracy: not measured for a regression; use the alarm on its loss"
         if self.task == "regression" and self.retraining.calibration != "none":
-            raise ValueError("retraining.calibration: a regression predicts no probabilities; remove it")
+            yield "retraining.calibration: a regression predicts no probabilities; remove it"
         if self.learning is not None and self.task == "multiclass":
-            raise ValueError("learning: only binary models and regressions can learn online")
-        return self
+            yield "learning: only binary models and regressions can learn online"
 
-    @model_validator(mode="after")
-    def _check_gates(self) -> Self:
-        if self.gates is not None:
-            has_segments = bool(self.monitoring.segments)
-            fault = self.gates.fault(
-                self.task, has_costs=self.business is not None, has_segments=has_segments
-            )
-            if fault is not None:
-                raise ValueError(fault)
-            for name in self.gates.fairness.groups if self.gates.fairness else ():
-                if not self.features.service and name not in self.features.from_request:
-                    raise ValueError(f"gates.fairness.groups names {name!r}, which is not a feature")
-        return self
+    def _gate_faults(self) -> Iterator[str]:
+        if self.gates is None:
+            return
+        has_segments = bool(self.monitoring.segments)
+        yield from self.gates.faults(
+            self.task, has_costs=self.business is not None, has_segments=has_segments
+        )
+        for name in self.gates.fairness.groups if self.gates.fairness else ():
+            if not self.features.service and name not in self.features.from_request:
+                near = suggestion(name, self.features.from_request)
+                yield f"gates.fairness.groups names {name!r}, which is not a feature{near}"
 
-    @model_validator(mode="after")
-    def _check_rollout(self) -> Self:
+    def _rollout_faults(self) -> Iterator[str]:
         guardrails = self.rollout.guardrails
         if self.learning is not None and self.rollout.steps:
-            raise ValueError("rollout.steps: not possible for a model that learns online; remove the steps")
+            yield "rollout.steps: not possible for a model that learns online; remove the steps"
         if guardrails.cost is not None and self.business is None:
-            raise ValueError("rollout.guardrails.cost: needs a section business that declares the costs")
+            yield "rollout.guardrails.cost: needs a section business that declares the costs"
         loss = guardrails.loss
         if self.task == "regression" and loss is not None and "maximum" not in loss.model_fields_set:
-            raise ValueError(
-                "rollout.guardrails.loss.maximum: a regression needs it: larger errors count as this"
-            )
+            yield "rollout.guardrails.loss.maximum: a regression needs it: larger errors count as this"
         if loss is not None and loss.margin >= loss.maximum:
-            raise ValueError("rollout.guardrails.loss.margin: must be below the maximum")
-        return self
+            yield "rollout.guardrails.loss.margin: must be below the maximum"
 
-    @model_validator(mode="after")
-    def _check_governance(self) -> Self:
-        """Refuse an approval that nothing would wait for."""
+    def _governance_faults(self) -> Iterator[str]:
+        """Yield what is wrong with an approval that nothing would wait for."""
         if self.governance.approval == "none":
-            return self
+            return
         if self.learning is not None:
-            raise ValueError(
+            yield (
                 "governance.approval: a model that learns online has a new version in each interval, which "
                 "no person can approve; remove approval or learning"
             )
         if self.gates is not None and not self.rollout.steps:
-            raise ValueError(
+            yield (
                 "governance.approval: without rollout.steps a retrained version is the champion at once; "
                 "declare steps, of which the first begins after the approval"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _check_business(self) -> Self:
+    def _business_faults(self) -> Iterator[str]:
         if self.business is None:
             if self.retraining.harm == "cost":
-                raise ValueError("retraining.harm: cost needs a section business that declares the costs")
-            return self
+                yield "retraining.harm: cost needs a section business that declares the costs"
+            return
         names, rates = set(self.class_names), (self.business.over, self.business.under)
         if not names and (self.business.costs or not any(rates)):
-            raise ValueError(
-                "business: a regression declares over and under, at least one above 0, not costs"
-            )
+            yield "business: a regression declares over and under, at least one above 0, not costs"
         if names and any(rates):
-            raise ValueError(
-                "business: over and under are for regressions; this task declares costs by class"
-            )
-        for answer in names and {*names, *self.business.costs}:
+            yield "business: over and under are for regressions; this task declares costs by class"
+            return
+        for answer in sorted(names and {*names, *self.business.costs}):
             if set(self.business.costs.get(answer, ())) != names or answer not in names:
                 known = ", ".join(self.class_names)
-                raise ValueError(
+                yield (
                     f"business.costs: needs a cost for each pair of prediction and label, both of {known}; "
                     f"see the prediction {answer!r}"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _check_references(self) -> Self:
-        request = {field.name for field in self.request.fields}
+    def _feature_faults(self) -> Iterator[str]:
+        request = [field.name for field in self.request.fields]
         if len(set(self.features.from_request)) < len(self.features.from_request):
-            raise ValueError("features.from_request names a field twice: name each field once")
+            yield "features.from_request names a field twice: name each field once"
         for name in self.features.from_request:
             if name not in request:
-                raise ValueError(
-                    f"features.from_request names {name!r}, which is not a field of request.schema"
-                )
+                near = suggestion(name, request)
+                yield f"features.from_request names {name!r}, which is not a field of request.schema{near}"
         types = {field.name: field.type for field in self.request.fields}
         for name, bounds in self.monitoring.quality.items():
             if not self.features.service and name not in self.features.from_request:
-                raise ValueError(f"monitoring.quality names {name!r}, which is not a feature")
+                near = suggestion(name, self.features.from_request)
+                yield f"monitoring.quality names {name!r}, which is not a feature{near}"
             is_text = types.get(name) is codec.FieldType.STRING and name in self.features.from_request
             if is_text and (bounds.min is not None or bounds.max is not None):
-                raise ValueError(f"monitoring.quality.{name}: min and max are not possible for a string")
-        self._check_fill(types)
-        return self
+                yield f"monitoring.quality.{name}: min and max are not possible for a string"
+        yield from self._fill_faults(types)
 
-    def _check_fill(self, types: Mapping[str, codec.FieldType]) -> None:
+    def _fill_faults(self, types: Mapping[str, codec.FieldType]) -> Iterator[str]:
         """Check the values in place of missing fields of the request; the service's are not known here."""
         for name, value in self.features.missing.fill.items():
-            if name in self.features.from_request:
+            if name in self.features.from_request and name in types:
                 is_text = types[name] in (codec.FieldType.STRING, codec.FieldType.TIMESTAMP)
                 if is_text is not isinstance(value, str):
-                    raise ValueError(f"features.missing.fill.{name}: {value!r} is not a {types[name]}")
+                    yield f"features.missing.fill.{name}: {value!r} is not a {types[name]}"
 
-    @model_validator(mode="after")
-    def _check_label(self) -> Self:
+    def _label_faults(self) -> Iterator[str]:
         kinds = {field.name: field.type for field in self.label.fields}
         kind = kinds.get(self.label.value)
         if kind is None:
-            raise ValueError(f"label.value names {self.label.value!r}, which is not a field of label.schema")
-        if kind not in _LABEL_TYPES[self.task]:
+            near = suggestion(self.label.value, kinds)
+            yield f"label.value names {self.label.value!r}, which is not a field of label.schema{near}"
+        elif kind not in _LABEL_TYPES[self.task]:
             known = ", ".join(_LABEL_TYPES[self.task])
-            raise ValueError(
+            yield (
                 f"label.value names {self.label.value!r}, a {kind}: a {self.task} model needs one of {known}"
             )
         if len(set(self.classes)) < len(self.classes):
-            raise ValueError("classes names a class twice: name each class once")
-        if self.label.absent is not None:
-            self._check_absent()
-        return self
+            yield "classes names a class twice: name each class once"
+        if self.label.absent is not None and kind is not None:
+            yield from self._absent_faults()
 
-    def _check_absent(self) -> None:
+    def _absent_faults(self) -> Iterator[str]:
         if fault := self.label.absent_fault(self.classes):
-            raise ValueError(fault)
+            yield fault
         label_ms = self.rollout.label_ms(self.label.horizon_ms)
         if label_ms < self.label.horizon_ms:
-            raise ValueError(
-                "rollout.label_hours: with label.absent no label counts before label.horizon_hours; remove it"
-            )
+            yield "rollout.label_hours: with label.absent no label counts before label.horizon_hours; remove it"
         if self.gates is not None and self.monitoring.sample < 1:
-            raise ValueError(
+            yield (
                 "label.absent: drift joins the labels of a sample (monitoring.sample), so a training set "
                 "cannot tell which of the others have none; remove monitoring.sample or gates"
             )

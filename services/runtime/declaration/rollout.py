@@ -4,7 +4,7 @@ import itertools
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
@@ -153,6 +153,13 @@ class Rollout(Strict):
     def label_ms(self, horizon_ms: int) -> int:
         """Return the time after a request at which its label counts, given the label horizon."""
         return horizon_ms if self.label_hours is None else min(round(self.label_hours * HOUR_MS), horizon_ms)
+
+    @field_validator("keep_first_as_shadow")
+    @classmethod
+    def _check_shadow(cls, name: str | None) -> str | None:
+        if name in ("", "champion"):
+            raise ValueError(f"{name!r} cannot be the name of a shadow: choose another, such as first")
+        return name
 
     @model_validator(mode="after")
     def _check_steps(self) -> Self:

@@ -5,7 +5,6 @@ from pydantic import SecretStr
 
 from services.alerting import destinations
 from services.alerting.destinations import DestinationsError
-from services.operations.check import alert_summaries
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import Settings
 from tests.unit.drift import scenario
@@ -42,18 +41,18 @@ def test_unreadable_entry_is_named_without_its_secret(text, tmp_path):
 
 
 def test_check_shows_the_destinations_without_secrets():
-    (line,) = alert_summaries(
-        settings(f"oncall=json://user:{SECRET}@host/{SECRET}"), {"m": declaration("oncall", "oncall")}
+    urls = destinations.load(settings(f"oncall=json://user:{SECRET}@host/{SECRET}"))
+    assert (
+        destinations.summary(declaration("oncall", "oncall"), urls) == "alerts of m go to oncall (json://…)"
     )
-    assert line == "alerts of m go to oncall (json://…)"
-    (line,) = alert_summaries(settings(), {"m": declaration("oncall")})
-    assert line == "alerts of m are not sent: no destinations are set"
-    assert alert_summaries(settings(), {"m": declaration()}) == []
+    assert (
+        destinations.summary(declaration("oncall"), {}) == "alerts of m are not sent: no destinations are set"
+    )
 
 
-def test_check_names_a_route_to_an_unknown_destination():
+def test_a_route_to_an_unknown_destination_is_named():
     with pytest.raises(DestinationsError, match="unknown destination oncal; "):
-        alert_summaries(settings("oncall=json://x"), {"m": declaration("oncal")})
+        destinations.summary(declaration("oncal"), {"oncall": "json://x"})
 
 
 @pytest.mark.parametrize(

@@ -79,14 +79,3 @@ def test_changed_files_are_compiled_apart_from_what_is_applied(
     os.utime(registry, (2**32, 2**32))
     monkeypatch.setattr(repository, "load", lambda _: PLAN)
     assert repository.checked(settings) is PLAN
-
-
-def test_an_error_in_the_files_names_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "feature_store.yaml").write_text("")
-
-    def apply(_: Settings) -> FeaturePlan:
-        raise NameError("name 'Entity' is not defined")
-
-    monkeypatch.setattr(repository, "apply", apply)
-    with pytest.raises(PlanError, match=f"{tmp_path}: NameError: name 'Entity' is not defined"):
-        repository.checked(Settings(home=tmp_path / "home", feature_repo=tmp_path))

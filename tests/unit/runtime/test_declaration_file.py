@@ -73,7 +73,9 @@ def test_a_folder_of_another_name_is_refused_only_where_names_matter(models: Pat
     assert declaration_file.load(path).name == "arrival_delay"
     with pytest.raises(DeclarationError) as refused:
         declaration_file.load_named(path)
-    assert str(refused.value) == f"{path}: name is 'arrival_delay', but the folder is 'other': rename one"
+    assert (
+        str(refused.value) == f"{path}:2:1: name: is 'arrival_delay', but the folder is 'other': rename one"
+    )
 
 
 def test_faults_of_one_file_are_reported_in_the_order_of_its_settings(models: Path) -> None:
@@ -142,11 +144,11 @@ business:
         (COSTS.replace("unit", "units"), 2, 3, "business.units: unknown setting (did you mean unit?)"),
         (
             COSTS.replace("1: {0", "2: {0"),
-            3,
-            3,
+            5,
+            5,
             "business.costs: needs a cost for each pair of prediction and label",
         ),
-        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 3, 3, "see the prediction '0'"),
+        (COSTS.replace("0: {0: 0, 1: 25}", "0: {0: 0}"), 4, 5, "see the prediction '0'"),
         (COSTS.replace("25", ".inf"), 4, 15, "business.costs.0.1: Input should be a finite number"),
         (COSTS + "  over: 2\n", 1, 1, "business: over and under are for regressions"),
         ("\nretraining2: 1\n", 1, 1, "retraining2: unknown setting (did you mean retraining?)"),
@@ -157,7 +159,7 @@ def test_what_is_wrong_with_declared_costs_is_said_with_its_place(
 ) -> None:
     path = declare(models, "arrival_delay", FREE + text)
     before = len(FREE.splitlines())
-    (found,) = [each for each in faults_of(models) if fault in each]
+    found = [each for each in faults_of(models) if fault in each][-1]
     assert found.startswith(f"{path}:{before + 1 + line}:{column}: ")
 
 

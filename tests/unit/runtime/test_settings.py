@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.runtime.settings import ROOT, Settings, Token
+from services.runtime.settings import Settings, Token
 
 DIGEST = hashlib.sha256(b"token").hexdigest()
 
@@ -32,6 +32,8 @@ def test_the_environment_gives_another_process_equal_settings(
         ssl_cafile=tmp_path / "ca.pem",
         redis_cluster=True,
         home=tmp_path / "home",
+        models=tmp_path / "models",
+        feature_repo=tmp_path / "features",
         skew_share=0.125,
     )
     environment = given.environment()
@@ -45,7 +47,7 @@ def test_the_environment_gives_another_process_equal_settings(
 def test_paths_in_the_environment_do_not_depend_on_the_folder_of_the_process() -> None:
     environment = settings().environment()
     assert environment["DRIFTLINE_HOME"] == str(Path(".driftline").resolve())
-    assert environment["DRIFTLINE_MODELS"] == str(ROOT / "models")
+    assert environment["DRIFTLINE_MODELS"] == str(Path("models").resolve())
 
 
 def test_plain_text_needs_no_more_than_the_addresses() -> None:
