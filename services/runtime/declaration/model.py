@@ -212,7 +212,7 @@ class ModelDeclaration(Strict):
             yield fault
         label_ms = self.rollout.label_ms(self.label.horizon_ms)
         if label_ms < self.label.horizon_ms:
-            yield "rollout.label_hours: with label.absent no label counts before label.horizon_hours; remove it"
+            yield "rollout.label_hours: with label.absent none counts before label.horizon_hours; remove it"
         if self.gates is not None and self.monitoring.sample < 1:
             yield (
                 "label.absent: drift joins the labels of a sample (monitoring.sample), so a training set "
