@@ -181,6 +181,14 @@ DEAD_LETTERS = InternalTopic(
     bytes_min=8 << 20,
     copies=2,
 )
+ERASURES = InternalTopic(
+    name="driftline.erasures",
+    key="erasure",
+    record="Erasure",
+    producer="operators (erase)",
+    consumers=("features", "operators"),
+    compacted=True,
+)
 FEATURE_LOG = InternalTopic(
     name="driftline.features",
     key="view",
@@ -225,6 +233,7 @@ ALL = (
     ROLLOUT_STATE,
     LEARNED,
     DEAD_LETTERS,
+    ERASURES,
     FEATURE_LOG,
     REPARTITION,
     LATE,

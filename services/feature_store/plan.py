@@ -251,6 +251,8 @@ class FeaturePlan:
     services: dict[str, tuple[ServiceFeature, ...]]
     materialized: dict[str, Materialized] = dataclasses.field(default_factory=dict)
     """The materialisations of batch views, by view."""
+    entities: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """The join keys of each entity, by its name."""
 
     def view(self, name: str) -> View:
         """Return a view; `PlanError` if there is none."""

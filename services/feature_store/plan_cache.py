@@ -10,7 +10,7 @@ import msgspec
 from services.feature_store.plan import FeaturePlan
 from services.runtime.settings import Settings
 
-VERSION = 5
+VERSION = 6
 """The version of the JSON; a plan of another version is compiled again."""
 
 

@@ -14,6 +14,7 @@ from services.features import row_expiry, topic_setup
 from services.features.api import OnlineFeatures
 from services.features.catch_up import BuildProgress
 from services.features.decoder import SourceDecoder, source_decoder
+from services.features.erased_events import ErasedEvents
 from services.features.generations import Generations
 from services.features.heartbeat_store import HeartbeatStore
 from services.features.idle_partitions import IdleWatch
@@ -73,6 +74,8 @@ class FeaturesProcess:
         self._stages: list[FeatureStage] = []
         self._sweeping: asyncio.Task[None] | None = None
         self._caches = StateCachePool()
+        self._erased = ErasedEvents.of(settings)
+        self._erasures_noticed: bytes | None = None
         for views_of_topic in self._plan.by_topic().values():
             self._add_source(views_of_topic)
 
@@ -85,7 +88,12 @@ class FeaturesProcess:
         logics = [ViewLogic(self._plan.project, view) for view in views]
         writers = [
             ViewWriter(
-                logic, self._store, producer, self._caches, row_expiry.seconds(self._plan.views, logic.view)
+                logic,
+                self._store,
+                producer,
+                self._caches,
+                row_expiry.seconds(self._plan.views, logic.view),
+                self._erased,
             )
             for logic in logics
         ]
@@ -154,6 +162,9 @@ class FeaturesProcess:
         """Prepare topics and generations, and announce the watermark of every partition."""
         partitions = await topic_setup.prepare(self._settings, self._plan)
         ids = await self._watch.start(topic_setup.topics_read(self._plan))
+        self._erased.note_topics(ids)
+        self._erasures_noticed = await self._store.erasure_notice()
+        await self._erased.refresh()
         await self._generations.start(partitions, topic_setup.identities(self._plan, ids))
         for view, number in partitions.items():
             await self._store.announce(view, number)
@@ -167,6 +178,7 @@ class FeaturesProcess:
     async def _check_store(self) -> None:
         """Check whether the store has lost data, also while no records arrive; start the builds due."""
         await self._generations.check()
+        await self._check_erasures()
         if self._generations.superseded():
             return
         if self._generations.unswept() and (self._sweeping is None or self._sweeping.done()):
@@ -180,6 +192,15 @@ class FeaturesProcess:
         for view in self._generations.views:
             left = builds[view].records_left if view in builds else 0
             metrics.FEATURE_BUILD_RECORDS.labels(view).set(left)
+
+    async def _check_erasures(self) -> None:
+        """Read the erasures if there are new ones; forget all states, as those of their subjects are gone."""
+        noticed = await self._store.erasure_notice()
+        if noticed == self._erasures_noticed:
+            return
+        await self._erased.refresh()
+        self._caches.clear()
+        self._erasures_noticed = noticed
 
     def _builds(self) -> dict[str, BuildProgress]:
         """Return the progress of the views being built; add up a view that both stages build."""

@@ -77,7 +77,7 @@ class SourceStage(FeatureStage):
         count_invalid(views, letters)
         if send_dead_letters:
             await send_letters(self._producer, letters)
-        await self._send_late(partition, [position.view for _, position in targets], decoded.late)
+        await self._send_late(partition, [sink for sink, _ in targets], decoded.late)
         await asyncio.gather(*(sink.put(partition, position, decoded) for sink, position in targets))
         after = ViewProgress(next_offset, {partition: decoded.watermark_ms})
         return [
@@ -85,18 +85,30 @@ class SourceStage(FeatureStage):
             for sink, position in targets
         ]
 
-    async def _send_late(self, partition: int, views: Sequence[str], late: Sequence[ConsumerRecord]) -> None:
-        if not late:
-            return
-        batch: list[Record] = [(r.key, r.value, [source_header(r.partition, r.offset)]) for r in late]
-        for view in views:
-            metrics.FEATURE_EVENTS.labels(view, "late").inc(len(late))
+    async def _send_late(
+        self, partition: int, sinks: Sequence["_EventSink"], late: Sequence[ConsumerRecord]
+    ) -> None:
+        for sink in sinks if late else ():
+            view = sink.view
+            kept = [record for record in late if not self._is_erased(sink, record)]
+            metrics.FEATURE_EVENTS.labels(view, "late").inc(len(kept))
+            batch: list[Record] = [(r.key, r.value, [source_header(r.partition, r.offset)]) for r in kept]
             to_partition = partition % await self._producer.partitions(topics.late(view))
             await self._producer.send(topics.late(view), to_partition, batch)
+
+    def _is_erased(self, sink: "_EventSink", late: ConsumerRecord) -> bool:
+        """Tell whether a late record is of an erased subject: a build would write it to a topic again."""
+        if not sink.writer.erased:
+            return False
+        event = self._decoder.decode_record(late, late.partition, late.offset)
+        return sink.writer.erased.is_erased(sink.writer.logic, event)
 
 
 class _EventSink(ViewSink, Protocol):
     """Where a source stage sends the events of one view."""
+
+    @property
+    def writer(self) -> ViewWriter: ...
 
     async def put(self, partition: int, position: ViewPosition, decoded: DecodedSlice) -> None:
         """Write or forward events."""
@@ -110,14 +122,14 @@ class _DirectWriter:
 
     def __init__(self, writer: ViewWriter, decoder: SourceDecoder) -> None:
         self.view = writer.view
-        self._writer = writer
+        self.writer = writer
         self._lateness_ms = decoder.source.lateness_ms
 
     def forget(self, partition: int) -> None:
-        self._writer.forget(partition)
+        self.writer.forget(partition)
 
     async def put(self, partition: int, position: ViewPosition, decoded: DecodedSlice) -> None:
-        await self._writer.write(partition, position, [event for _, event in decoded.events])
+        await self.writer.write(partition, position, [event for _, event in decoded.events])
 
     def public_watermark(self, watermark_ms: int) -> int | None:
         return public_watermark(self.view, watermark_ms, self._lateness_ms)
@@ -128,6 +140,7 @@ class _Forwarder:
 
     def __init__(self, writer: ViewWriter, producer: BatchProducer) -> None:
         self.view = writer.view
+        self.writer = writer
         self._topic = topics.repartition(self.view)
         self._logic = writer.logic
         self._producer = producer
@@ -160,6 +173,9 @@ class _Forwarder:
             entity = self._logic.entity(event.value)
             if entity is None:
                 metrics.FEATURE_EVENTS.labels(self._logic.view.name, "no_entity").inc()
+                continue
+            if self.writer.erased.is_erased(self._logic, event):
+                metrics.FEATURE_EVENTS.labels(self._logic.view.name, "erased").inc()
                 continue
             key = msgspec.json.encode(entity)
             headers = [source_header(event.source_partition, event.source_offset), generation]

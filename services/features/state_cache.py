@@ -65,6 +65,10 @@ class StateCachePool:
         """Drop the cache of a view and partition."""
         self._caches.pop((view, partition), None)
 
+    def clear(self) -> None:
+        """Drop all caches."""
+        self._caches.clear()
+
     def trim(self) -> None:
         """Evict from the largest cache until the size limit is kept."""
         while sum(cache.size_bytes for cache in self._caches.values()) > self.bytes_max:

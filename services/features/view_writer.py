@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 
 from services.feature_store import feast_layout
-from services.features.row_store import EntityWrite, RowStore, StateLostError
+from services.features.erased_events import ErasedEvents
+from services.features.row_store import EntityWrite, RowStore, StateLostError, WriteConflictError
 from services.features.state_cache import CachedState, StateCache, StateCachePool
 from services.features.view_progress import ViewPosition
 from services.features.view_state import Entity, EntityRow, Event, ViewLogic
@@ -28,14 +29,16 @@ class ViewWriter:
         producer: BatchProducer,
         caches: StateCachePool | None = None,
         expiry_seconds: int = 0,
+        erased: ErasedEvents | None = None,
     ) -> None:
-        """Share the process's connections and its caches; for the last argument see `row_expiry`."""
+        """Share the process's connections, caches and erasures; for ``expiry_seconds`` see `row_expiry`."""
         self.logic = logic
         self._store = store
         self._producer = producer
         self._caches = caches or StateCachePool()
         self._expiry_seconds = expiry_seconds
         self._expiry = b"%d" % expiry_seconds
+        self.erased = erased or ErasedEvents()
         self._field = feast_layout.sidecar_field(logic.view.name)
 
     @property
@@ -50,10 +53,28 @@ class ViewWriter:
     async def write(self, partition: int, position: ViewPosition, events: Sequence[Event]) -> None:
         """Apply events to their entities and write the changed rows; repeated events change nothing.
 
+        Events of erased subjects are left out.
+
         Raises:
-            WriteConflictError: Another worker has changed an entity; `forget` before the next attempt.
+            WriteConflictError: Another worker has changed an entity, or it was erased; `forget` before the
+                next attempt.
             StateLostError: A row that was written is no longer stored, or cannot be read.
         """
+        kept = self.erased.kept(self.logic, events)
+        self._count("erased", len(events) - len(kept))
+        try:
+            await self._apply(partition, position, kept)
+        except StateLostError as error:
+            # A row that is gone because its entity was erased is not lost.
+            await self.erased.refresh()
+            if self._has_erased(kept):
+                raise WriteConflictError(self.view, "a subject was erased") from error
+            raise
+
+    def _has_erased(self, events: Sequence[Event]) -> bool:
+        return any(self.erased.has(self.logic, entity) for entity in self.logic.by_entity(events))
+
+    async def _apply(self, partition: int, position: ViewPosition, events: Sequence[Event]) -> None:
         entities, by_key = self._group(events)
         cache = self._caches.cache(self.view, partition)
         states = await self._load(cache, position, list(by_key))

@@ -27,6 +27,7 @@ from streams.records.drift_reports import (
     SegmentDrift,
     ValueStatistics,
 )
+from streams.records.erasures import Erasure
 from streams.records.field_types import ASKED_OVER_HTTP, FeatureValue, Int32, Int64, TimeMs
 from streams.records.ledger_entries import LedgerEntry
 from streams.records.model_changes import (
@@ -74,6 +75,7 @@ __all__ = [
     "DriftAlarm",
     "DriftRecord",
     "DriftReport",
+    "Erasure",
     "FeatureDrift",
     "FeatureQuality",
     "FeatureReference",

@@ -1,0 +1,68 @@
+"""Leaves the events of erased subjects out of the views that are built in this process."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from services.feature_store import erasures
+from services.feature_store.erasures import ErasedSubjects
+from services.features.view_state import Entity, Event, ViewLogic
+from services.runtime.settings import Settings
+from streams.records import Erasure
+
+log = structlog.get_logger()
+
+
+class ErasedEvents:
+    """The erasures that this process knows. Without any, it costs nothing."""
+
+    def __init__(self, read: Callable[[], Sequence[Erasure]] = lambda: ()) -> None:
+        """Take what reads all erasures, in a thread; nothing is read before `refresh`."""
+        self._read = read
+        self._topic_ids: Mapping[str, str] = {}
+        self._known: Sequence[Erasure] = ()
+        self._subjects = ErasedSubjects()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ErasedEvents":
+        """Read the topic of the erasures."""
+        return cls(lambda: erasures.read(settings))
+
+    def __bool__(self) -> bool:
+        """Return whether any subject was erased."""
+        return bool(self._subjects)
+
+    def note_topics(self, topic_ids: Mapping[str, str]) -> None:
+        """Take the ids of the source topics: offsets in an erasure are of one topic."""
+        self._topic_ids = dict(topic_ids)
+        self._subjects = ErasedSubjects(self._known, self._topic_ids)
+
+    async def refresh(self) -> None:
+        """Read the erasures again. Raises `KafkaError`."""
+        found = list(await asyncio.to_thread(self._read))
+        if found != list(self._known):
+            self._known, self._subjects = found, ErasedSubjects(found, self._topic_ids)
+            log.info("features.erasures_read", erasures=len(found))
+
+    def is_erased(self, logic: ViewLogic, event: Event) -> bool:
+        """Return whether an event of a view is of a subject that was erased after it."""
+        entity, source = logic.entity(event.value), logic.view.source
+        if not self._subjects or entity is None or source is None:
+            return False
+        parts = _parts(logic, entity)
+        return self._subjects.is_erased(parts, source.topic, event.source_partition, event.source_offset)
+
+    def kept(self, logic: ViewLogic, events: Sequence[Event]) -> Sequence[Event]:
+        """Return the other events of a view."""
+        if not self._subjects:
+            return events
+        return [event for event in events if not self.is_erased(logic, event)]
+
+    def has(self, logic: ViewLogic, entity: Entity) -> bool:
+        """Return whether an entity was erased, now or earlier: then its row may be gone."""
+        return bool(self._subjects and self._subjects.of(_parts(logic, entity)))
+
+
+def _parts(logic: ViewLogic, entity: Entity) -> Mapping[str, object]:
+    return {key.name: value for key, value in zip(logic.view.join_keys, entity, strict=True)}
