@@ -25,6 +25,9 @@ RETENTION_HOURS = 7 * 24
 """Files that a compaction replaced are kept for this time, for readers and for time travel; those of versions
 that models were trained on are kept with the table."""
 LOG_RETENTION = "delta.logRetentionDuration"
+STATISTICS = "delta.dataSkippingStatsColumns"
+"""The columns whose least and greatest values the log names, file by file. Integers alone: an id or a key in the
+log would outlive its row by years, after the erasure of a subject."""
 LOG_RETENTION_INTERVAL = "interval 3650 days"
 """Delta's log names the files of a version; with its default, versions older than 30 days cannot be read. An
 entry has about 2 kB: half a gigabyte a year at a commit each two minutes."""
@@ -64,12 +67,26 @@ class DeltaWriter:
             mode="ignore",
             partition_by=[table.partition_by],
             name=table.name,
-            configuration={LOG_RETENTION: LOG_RETENTION_INTERVAL},
+            configuration={
+                LOG_RETENTION: LOG_RETENTION_INTERVAL,
+                STATISTICS: ",".join(table.integer_columns),
+            },
         )
         self._commits = 0
         self._sources: dict[Partition, int] = {}
         """The topics of the partitions, as numbers, see `note_source`."""
         self.add_new_columns()
+        self._set_statistics()
+
+    def _set_statistics(self) -> None:
+        """Set the columns with statistics of a table of an older version; after a conflict, at the next start."""
+        wanted = ",".join(self._table.integer_columns)
+        if self._delta.metadata().configuration.get(STATISTICS) == wanted:
+            return
+        try:
+            self._delta.alter.set_table_properties({STATISTICS: wanted})
+        except CommitFailedError as error:
+            log.info("archive.statistics_postponed", table=self._table.name, reason=str(error))
 
     def add_new_columns(self) -> None:
         """Add the declared columns that the table lacks; after a conflict the next commit adds them."""

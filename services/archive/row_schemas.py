@@ -72,6 +72,11 @@ class Table:
         """Return the Arrow schema of the columns."""
         return pa.schema([(column.name, column.type) for column in self.columns])
 
+    @property
+    def integer_columns(self) -> tuple[str, ...]:
+        """The names of the columns that hold integers: times, offsets and versions, but no ids."""
+        return tuple(column.name for column in self.columns if pa.types.is_integer(column.type))
+
     def batch(self, rows: Sequence[DecodedRecord]) -> pa.Table:
         """Return the rows as an Arrow table of the schema."""
         arrays = [pa.array(list(map(column.read, rows)), column.type) for column in self.columns]

@@ -59,17 +59,46 @@ def entity_key_encoder(project: str, join_keys: Sequence[Column]) -> Callable[[S
 
 def project_of(key: bytes) -> bytes | None:
     """Return the project of an entity's key; None for another key."""
+    found = _split_key(key)
+    return None if found is None else found[1]
+
+
+def entity_of(key: bytes) -> dict[str, str | int] | None:
+    """Return the join keys of an entity's key with their values; None for another key.
+
+    >>> entity_of(entity_key_encoder("p", [Column("user", ValueType.INT64)])([7]))
+    {'user': 7}
+    """
+    found = _split_key(key)
+    if found is None:
+        return None
+    parts, _ = found
+    half = len(parts) // 2
+    names, values = [raw.decode(errors="replace") for _, raw in parts[:half]], parts[half:]
+    return {
+        name: raw.decode(errors="replace")
+        if kind == _KEY_STRING
+        else int.from_bytes(raw, "little", signed=True)
+        for name, (kind, raw) in zip(names, values, strict=True)
+    }
+
+
+def _split_key(key: bytes) -> tuple[list[tuple[int, bytes]], bytes] | None:
+    """Return the names and then the values of an entity's key, each with its type; and the project."""
+    parts: list[tuple[int, bytes]] = []
     try:
         (count,) = struct.unpack_from("<I", key)
         position = 4
-        for _ in range(2 * count):  # the names, then the values
+        for _ in range(2 * count):
             kind, size_bytes = _U32_PAIR.unpack_from(key, position)
-            position += _U32_PAIR.size + size_bytes
+            start = position + _U32_PAIR.size
+            position = start + size_bytes
             if kind not in (_KEY_STRING, _KEY_INT32, _KEY_INT64) or position > len(key):
                 return None
+            parts.append((kind, key[start:position]))
     except struct.error:
         return None
-    return key[position:]
+    return parts, key[position:]
 
 
 def _key_string(value: str) -> bytes:

@@ -96,10 +96,8 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
         materialized = {
             view.name: view_compiler.materialized(view) for view in batches if view.materialization_intervals
         }
-        join_keys = {
-            name: (entity.join_key,)
-            for name, entity in entities.items()
-            if name != "__dummy"
+        join_keys: dict[str, tuple[str, ...]] = {
+            name: (entity.join_key,) for name, entity in entities.items() if name != "__dummy"
         }
         plan = FeaturePlan(store.project, tuple(views), services, materialized, join_keys)
     for topic, readers in plan.by_topic().items():

@@ -193,6 +193,11 @@ COMMANDS = (
         "Show the version, features, data and decisions behind a prediction.",
     ),
     (
+        "erase",
+        "services.operations.erasure.command:erase",
+        "Remove all data of one subject, and say what Kafka still holds until when.",
+    ),
+    (
         "dead-letters",
         "services.operations.dead_letters.command:show",
         "Show the records that could not be processed.",

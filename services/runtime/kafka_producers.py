@@ -28,7 +28,7 @@ class RecordProducer:
         self._client: KafkaProducer | None = self._connect()
 
     def send(
-        self, topic: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
     ) -> int:
         """Write one record and return its offset once it is acknowledged; `KafkaError` if it is not."""
         self._client = self._client or self._connect()

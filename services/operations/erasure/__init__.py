@@ -1,0 +1,1 @@
+"""``driftline erase``: removes all data of one subject, and records what was done."""
