@@ -98,8 +98,8 @@ def send_all(world: World) -> None:
         for number in range(REQUESTS):
             for offset, shop in ((2 * number, GONE), (2 * number + 1, KEPT)):
                 _send_request(producer, world, shop, number, offset)
-        for shop in (GONE, KEPT):
-            for letter in letters(world, shop):
+        for pair in zip(letters(world, KEPT), letters(world, GONE), strict=True):
+            for letter in pair:
                 producer.send(topics.DEAD_LETTERS.name, records.encode(letter), letter.topic.encode())
         mark = ReplayMark(
             state="arrived", topic=world.rides, partition=0, offsets=[1], begun_ms=1, end_offset=9

@@ -29,8 +29,9 @@ class ErasedEvents:
         """Read the topic of the erasures."""
         return cls(lambda: erasures.read(settings))
 
-    def __bool__(self) -> bool:
-        """Return whether any subject was erased."""
+    @property
+    def are_known(self) -> bool:
+        """Whether any subject was erased."""
         return bool(self._subjects)
 
     def note_topics(self, topic_ids: Mapping[str, str]) -> None:

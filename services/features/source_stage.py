@@ -98,7 +98,7 @@ class SourceStage(FeatureStage):
 
     def _is_erased(self, sink: "_EventSink", late: ConsumerRecord) -> bool:
         """Tell whether a late record is of an erased subject: a build would write it to a topic again."""
-        if not sink.writer.erased:
+        if not sink.writer.erased.are_known:
             return False
         event = self._decoder.decode_record(late, late.partition, late.offset)
         return sink.writer.erased.is_erased(sink.writer.logic, event)

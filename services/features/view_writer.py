@@ -38,7 +38,7 @@ class ViewWriter:
         self._caches = caches or StateCachePool()
         self._expiry_seconds = expiry_seconds
         self._expiry = b"%d" % expiry_seconds
-        self.erased = erased or ErasedEvents()
+        self.erased = ErasedEvents() if erased is None else erased
         self._field = feast_layout.sidecar_field(logic.view.name)
 
     @property

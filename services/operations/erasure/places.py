@@ -86,13 +86,20 @@ class World:
         places: list[tuple[str, int, int]] = []
         table = self.table(inference_log.EVENTS)
         if table is not None:
-            rows = archived_rows.find(table, inference_log.EVENTS, self.request_topics, self.matches_event)
+            rows = archived_rows.find(table, inference_log.EVENTS, self.request_topics, self._matches_request)
             places += [(row.group, row.partition, row.offset) for row in rows]
         for topic in self.request_topics:
             for record in self.holdings.records(topic, self.archived_to(inference_log.EVENTS, topic)):
                 if self.matcher.is_own(topic, record.key, record.value):
+                    self.matcher.note_request(topic, record.value)
                     places.append((topic, record.partition, record.offset))
         return places
+
+    def _matches_request(self, topic: str, row: Mapping[str, Any]) -> bool:
+        is_own = self.matches_event(topic, row)
+        if is_own:
+            self.matcher.note_request(topic, row["value"])
+        return is_own
 
     def matches_event(self, topic: str, row: Mapping[str, Any]) -> bool:
         """Return whether an archived event is of the subject."""

@@ -72,16 +72,18 @@ class RecordMatcher:
         self._texts = [re.compile(b"(?<!%s)%s(?!%s)" % (_WORD, each, _WORD)) for each in text]
 
     def is_own(self, topic: str, key: bytes | None, value: bytes | None) -> bool:
-        """Return whether a record of an application is of the subject; note the id if it is a request."""
+        """Return whether a record of an application is of the subject."""
         fields = None if value is None else self._read(topic, value)
         if fields is None:
             return topic in self._keyed and key == next(iter(self._subject.parts.values())).encode()
-        if not self._subject.is_in(fields):
-            return self._is_label(topic, fields)
+        return self._subject.is_in(fields) or self._has_own_id(topic, fields)
+
+    def note_request(self, topic: str, value: bytes | None) -> None:
+        """Take the id of a request of the subject."""
+        fields = (None if value is None else self._read(topic, value)) or {}
         for model, name in self._requests.get(topic, ()):
             if isinstance(found := fields.get(name), str):
                 self.ids[model].add(found)
-        return True
 
     def is_own_result(self, topic: str, value: bytes | None) -> bool:
         """Return whether a prediction or an outcome is of one of the subject's requests."""
@@ -114,7 +116,10 @@ class RecordMatcher:
         named = [*self._requests.get(topic, ()), *self._labels.get(topic, ())]
         return {each for model, _ in named for each in self.ids[model]}
 
-    def _is_label(self, topic: str, fields: Fields) -> bool:
+    def _has_own_id(self, topic: str, fields: Fields) -> bool:
+        """Return whether a record that does not say whose it is, such as a label, has the id of a request."""
+        if all(name in fields for name in self._subject.join_keys):
+            return False
         named = [*self._labels.get(topic, ()), *self._requests.get(topic, ())]
         return any(fields.get(name) in self.ids[model] for model, name in named if _is_text(fields.get(name)))
 
