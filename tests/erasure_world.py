@@ -115,7 +115,7 @@ def history(world: World) -> Path:
 
 
 def write_files(world: World) -> None:
-    """Write the history of a view, and the file of the application from which a batch view is materialised."""
+    """Write the history of a view, and the file of the application that a batch view is materialised from."""
     rows = pa.table({"shop": [GONE, KEPT, GONE], "amount_sum": [1.0, 2.0, 3.0]})
     pq.write_table(rows, history(world))
     pq.write_table(rows, world.settings.feature_repo / "typed.parquet")

@@ -26,8 +26,8 @@ RETENTION_HOURS = 7 * 24
 that models were trained on are kept with the table."""
 LOG_RETENTION = "delta.logRetentionDuration"
 STATISTICS = "delta.dataSkippingStatsColumns"
-"""The columns whose least and greatest values the log names, file by file. Integers alone: an id or a key in the
-log would outlive its row by years, after the erasure of a subject."""
+"""The columns whose least and greatest values the log names, file by file. Integers alone: an id or a key in
+the log would outlive its row by years, after the erasure of a subject."""
 LOG_RETENTION_INTERVAL = "interval 3650 days"
 """Delta's log names the files of a version; with its default, versions older than 30 days cannot be read. An
 entry has about 2 kB: half a gigabyte a year at a commit each two minutes."""
@@ -79,7 +79,7 @@ class DeltaWriter:
         self._set_statistics()
 
     def _set_statistics(self) -> None:
-        """Set the columns with statistics of a table of an older version; after a conflict, at the next start."""
+        """Set the columns with statistics of an older table; after a conflict, the next start does it."""
         wanted = ",".join(self._table.integer_columns)
         if self._delta.metadata().configuration.get(STATISTICS) == wanted:
             return

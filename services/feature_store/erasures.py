@@ -2,8 +2,8 @@
 
 An online store is built from topics that still hold the events of an erased subject until their retention
 ends. So each erasure is a record of the topic `streams.topics.ERASURES`: the end of each source partition at
-that time, and a digest in place of the value. The features process leaves out the events of the subject before
-that end, whenever and from wherever it reads them again.
+that time, and a digest in place of the value. The features process leaves out the events of the subject
+before that end, whenever and from wherever it reads them again.
 """
 
 import hashlib

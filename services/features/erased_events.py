@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from services.feature_store import erasures
 from services.feature_store.erasures import ErasedSubjects
 from services.features.view_state import Entity, Event, ViewLogic
+from services.runtime import redis_clients
 from services.runtime.settings import Settings
 from streams.records import Erasure
 
@@ -17,17 +19,42 @@ log = structlog.get_logger()
 class ErasedEvents:
     """The erasures that this process knows. Without any, it costs nothing."""
 
-    def __init__(self, read: Callable[[], Sequence[Erasure]] = lambda: ()) -> None:
-        """Take what reads all erasures, in a thread; nothing is read before `refresh`."""
+    def __init__(
+        self, read: Callable[[], Sequence[Erasure]] = lambda: (), client: Any = None, key: str = ""
+    ) -> None:
+        """Nothing is read before `refresh`.
+
+        Args:
+            read: Reads all erasures, in a thread.
+            client: Of the online store, to own.
+            key: What changes there with each erasure, see `erasures.notice_key`.
+        """
         self._read = read
+        self._client = client
+        self._key = key
+        self._noticed: bytes | None = None
         self._topic_ids: Mapping[str, str] = {}
         self._known: Sequence[Erasure] = ()
         self._subjects = ErasedSubjects()
 
     @classmethod
-    def of(cls, settings: Settings) -> "ErasedEvents":
-        """Read the topic of the erasures."""
-        return cls(lambda: erasures.read(settings))
+    def of(cls, settings: Settings, project: str) -> "ErasedEvents":
+        """Read the topic of the erasures; nothing connects before the first call."""
+        client = redis_clients.connect(settings)
+        return cls(lambda: erasures.read(settings), client, erasures.notice_key(project))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._client.aclose()
+
+    async def check(self) -> bool:
+        """Read the erasures again if there are new ones; return whether there are."""
+        noticed = await self._client.get(self._key)
+        if noticed == self._noticed:
+            return False
+        await self.refresh()
+        self._noticed = noticed
+        return True
 
     @property
     def are_known(self) -> bool:

@@ -74,8 +74,7 @@ class FeaturesProcess:
         self._stages: list[FeatureStage] = []
         self._sweeping: asyncio.Task[None] | None = None
         self._caches = StateCachePool()
-        self._erased = ErasedEvents.of(settings)
-        self._erasures_noticed: bytes | None = None
+        self._erased = ErasedEvents.of(settings, self._plan.project)
         for views_of_topic in self._plan.by_topic().values():
             self._add_source(views_of_topic)
 
@@ -163,13 +162,14 @@ class FeaturesProcess:
         partitions = await topic_setup.prepare(self._settings, self._plan)
         ids = await self._watch.start(topic_setup.topics_read(self._plan))
         self._erased.note_topics(ids)
-        self._erasures_noticed = await self._store.erasure_notice()
+        await self._erased.check()
         await self._erased.refresh()
         await self._generations.start(partitions, topic_setup.identities(self._plan, ids))
         for view, number in partitions.items():
             await self._store.announce(view, number)
         with contextlib.closing(self._topic_ids):
             yield
+        await self._erased.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         for stage in self._stages:
@@ -178,7 +178,8 @@ class FeaturesProcess:
     async def _check_store(self) -> None:
         """Check whether the store has lost data, also while no records arrive; start the builds due."""
         await self._generations.check()
-        await self._check_erasures()
+        if await self._erased.check():
+            self._caches.clear()  # the states of erased subjects are in them
         if self._generations.superseded():
             return
         if self._generations.unswept() and (self._sweeping is None or self._sweeping.done()):
@@ -192,15 +193,6 @@ class FeaturesProcess:
         for view in self._generations.views:
             left = builds[view].records_left if view in builds else 0
             metrics.FEATURE_BUILD_RECORDS.labels(view).set(left)
-
-    async def _check_erasures(self) -> None:
-        """Read the erasures if there are new ones; forget all states, as those of their subjects are gone."""
-        noticed = await self._store.erasure_notice()
-        if noticed == self._erasures_noticed:
-            return
-        await self._erased.refresh()
-        self._caches.clear()
-        self._erasures_noticed = noticed
 
     def _builds(self) -> dict[str, BuildProgress]:
         """Return the progress of the views being built; add up a view that both stages build."""

@@ -24,7 +24,7 @@ import msgspec
 import redis.exceptions
 import structlog
 
-from services.feature_store import erasures, feast_layout
+from services.feature_store import feast_layout
 from services.features import lua_scripts
 from services.features.view_progress import (
     ProgressUpdate,
@@ -154,11 +154,6 @@ class RowStore:
             )
             for number, definition, start, unswept, topics in found
         ]
-
-    async def erasure_notice(self) -> bytes | None:
-        """Return what changes with each erasure of a subject, see `erasures.notice_key`."""
-        (found,) = await self._pipeline.exchange([encode(("GET", erasures.notice_key(self._project)))])
-        return found if found is None else bytes(found)
 
     async def note_topics(self, view: str, digest: str) -> None:
         """Store the digest of the topics that a view's progress is of; see `ViewGeneration.topics`."""

@@ -141,7 +141,18 @@ def _tables(settings: Settings, versions: Mapping[str, int]) -> "Mapping[str, De
         raise InvalidDataError(
             f"the archive has no table {', '.join(sorted(absent))} yet: is the archive running?"
         )
+    for name in versions.keys() & opened.keys():
+        _check_files(name, opened[name])
     return opened
+
+
+def _check_files(name: str, table: "DeltaTable") -> None:
+    """Raise `InvalidDataError` if an earlier version of a table on this machine lacks files."""
+    if lacking := sum("://" not in uri and not Path(uri).is_file() for uri in table.file_uris()):
+        raise InvalidDataError(
+            f"version {table.version()} of the table {name} lacks {lacking} files and can be read no more: "
+            "data of a subject were erased, see 'driftline ledger list --kind erasure'; train a new version"
+        )
 
 
 def _joined(opened: "Mapping[str, DeltaTable]", wanted: Wanted) -> str:

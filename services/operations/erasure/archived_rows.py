@@ -1,8 +1,8 @@
 """The rows of a subject in one Delta table: found, deleted, and gone from its files.
 
-A deletion writes the files of these rows again without them. The old files are then removed at once, also those
-of the versions that models were trained on: such a version cannot be read any more if one of its files held the
-subject. Files of versions without the subject stay.
+A deletion writes the files of these rows again without them. The old files are then removed at once, also
+those of the versions that models were trained on: such a version cannot be read any more if one of its files
+held the subject. Files of versions without the subject stay.
 
 A predicate is kept in the log of the table. So it names offsets, and never an id or a value.
 """
@@ -73,8 +73,8 @@ def opened(uri: str) -> DeltaTable | None:
         return DeltaTable(uri) if DeltaTable.is_deltatable(uri) else None
     except Exception as error:
         raise ErasureError(
-            f"the archive table {uri} cannot be read ({_first_line(error)}): see DRIFTLINE_ARCHIVE_URI and whether "
-            "the disk or the object store is there, then run it again"
+            f"the archive table {uri} cannot be read ({_first_line(error)}): see DRIFTLINE_ARCHIVE_URI, and "
+            "whether the disk or the object store is there, then run it again"
         ) from error
 
 
@@ -136,8 +136,8 @@ def _delete_chunk(
                     _delete_chunk(table, layout, group, partition, [row])
                 return
             raise ErasureError(
-                f"table {layout.partition_by}={group}: rows of others have offset {offsets[0]} and time {times[0]} "
-                "as well: delete the row by hand, and run it again"
+                f"table {layout.partition_by}={group}: rows of others have offset {offsets[0]} and time "
+                f"{times[0]} as well: delete the row by hand, and run it again"
             )
         try:
             table.delete(

@@ -74,8 +74,8 @@ def _run(settings: Settings, words: tuple[str, ...], act: Act) -> ErasureReport:
 def _say(report: ErasureReport, act: Act) -> None:
     if not report.found and not report.known:
         fail(
-            f"{COMMAND}: nothing of this subject was found: check entity and value, and whether the settings name "
-            "the servers that hold its data"
+            f"{COMMAND}: nothing of this subject was found: check entity and value, and whether the settings "
+            "name the servers that hold its data"
         )
     say(*lines(report, dry_run=act.dry_run))
     if report.unfinished:

@@ -1,9 +1,9 @@
 """The dead letters that hold a record of a subject.
 
-Kafka cannot delete single records of a topic that is not compacted, and dead letters are kept without a limit. So
-the letters up to the last one of the subject are written again at the end of the topic, without the subject's,
-and then deleted up to there. After a crash between the two, the next run writes only those that are not there
-yet, and deletes.
+Kafka cannot delete single records of a topic that is not compacted, and dead letters are kept without a
+limit. So the letters up to the last one of the subject are written again at the end of the topic, without the
+subject's, and then deleted up to there. After a crash between the two, the next run writes only those that
+are not there yet, and deletes.
 """
 
 import dataclasses

@@ -140,6 +140,6 @@ def unfinished(
 
 
 def latest_end(retentions: Sequence[Retention]) -> int | None:
-    """Return the wall time by which all of these topics have deleted their records; None if one never does."""
+    """Return the wall time by which these topics have deleted all their records; None without one."""
     ends = [each.until_ms for each in retentions]
     return None if None in ends else max((each for each in ends if each is not None), default=0)

@@ -1,8 +1,8 @@
 """The log of a Delta table names the least and the greatest value of each column of each file: also ids.
 
-Tables of this version have statistics of their integer columns alone (`services.archive.delta_writer`). In the
-log of an older table, which keeps its entries for years, the others are removed: statistics are optional, and
-no reader depends on them.
+Tables of this version have statistics of their integer columns alone (`services.archive.delta_writer`). In
+the log of an older table, which keeps its entries for years, the others are removed: statistics are optional,
+and no reader depends on them.
 """
 
 import json
@@ -42,11 +42,11 @@ def remove(uri: str, folder: Path, kept: Collection[str]) -> int:
 
 
 def without(line: str, kept: Collection[str]) -> str:
-    """Return a line of an entry without the statistics of other columns; the same line if it has none.
+    r"""Return a line of an entry without the statistics of other columns; the same line if it has none.
 
     >>> stats = json.dumps({"numRecords": 1, "minValues": {"id": "N1", "offset": 3}})
     >>> without(json.dumps({"add": {"path": "p", "stats": stats}}), ["offset"])
-    '{"add":{"path":"p","stats":"{\\\\"numRecords\\\\":1,\\\\"minValues\\\\":{\\\\"offset\\\\":3}}"}}'
+    '{"add":{"path":"p","stats":"{\\"numRecords\\":1,\\"minValues\\":{\\"offset\\":3}}"}}'
     """
     if '"stats"' not in line:
         return line

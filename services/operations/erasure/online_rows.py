@@ -32,7 +32,8 @@ def connected(settings: Settings) -> Iterator[Any]:
             yield client
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
         raise ErasureError(
-            f"the online store cannot be reached ({error}): start it, see DRIFTLINE_REDIS_URL, and run it again"
+            f"the online store cannot be reached ({error}): start it, or set DRIFTLINE_REDIS_URL, and run it "
+            "again"
         ) from error
 
 
@@ -53,7 +54,7 @@ def delete(client: Any, keys: Sequence[bytes]) -> None:
 
 
 def rewrite_files(client: Any) -> str:
-    """Let the server write its files again, which still hold deleted rows; return what is left to do, if any."""
+    """Let the server write its own files again: they hold deleted rows. Return what is left to do."""
     try:
         _rewrite(client)
     except redis.exceptions.ResponseError as error:

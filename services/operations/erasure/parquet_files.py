@@ -1,4 +1,4 @@
-"""Parquet files with rows of a subject: histories of feature views, batch sources, and data of retrainings."""
+"""Parquet files with rows of a subject: histories of feature views, batch sources, data of retrainings."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path

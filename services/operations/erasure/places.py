@@ -24,7 +24,6 @@ from services.operations.erasure import (
     parquet_files,
     trained_versions,
 )
-from services.operations.erasure.archived_rows import FoundRow
 from services.operations.erasure.kafka_holdings import Holdings
 from services.operations.erasure.record_matcher import RecordMatcher
 from services.operations.erasure.subject import Subject, views_of
@@ -82,7 +81,7 @@ class World:
         return archived_rows.opened(inference_log.path(self.settings, name))
 
     def find_requests(self) -> list[tuple[str, int, int]]:
-        """Note the ids of the subject's requests, in the archive and in Kafka beyond it; return their places."""
+        """Note the ids of the requests, in the archive and in Kafka beyond it; return their places."""
         places: list[tuple[str, int, int]] = []
         table = self.table(inference_log.EVENTS)
         if table is not None:
@@ -137,11 +136,11 @@ class Place:
     """Returns the number of rows, records or files."""
     erase: Callable[[], str]
     """Removes what was found last; returns what there is to say about it."""
-    always: bool = False
-    """Whether there may be something to remove that a search does not find, after a run that was killed."""
     found: int = 0
     erased: int = 0
     note: str = ""
+    always: bool = False
+    """Whether there may be something to remove that a search does not find, after a run that was killed."""
 
 
 def of(world: World) -> list[Place]:
@@ -187,7 +186,7 @@ def _letters(world: World) -> Place:
 def _table(
     world: World, name: str, groups: Sequence[str], matches: Callable[[str, Mapping[str, Any]], bool]
 ) -> Place:
-    rows: list[FoundRow] = []
+    rows: list[archived_rows.FoundRow] = []
     old: set[str] = set()
 
     def find() -> int:
@@ -245,9 +244,11 @@ def _folders(world: World) -> Place:
         found.clear()
         for model, ids in world.matcher.ids.items():
             own = _named_in(ids)
-            for data in sorted((home / "runs" / model).glob(f"*/{DATA}")):
-                if parquet_files.count(data, ["prediction_id"], own):
-                    found.append(data.parent)
+            found.extend(
+                data.parent
+                for data in sorted((home / "runs" / model).glob(f"*/{DATA}"))
+                if parquet_files.count(data, ["prediction_id"], own)
+            )
             skew = home / "skew" / f"{model}.json"
             if skew.is_file() and any(each in skew.read_text(encoding="utf-8") for each in ids):
                 found.append(skew)

@@ -1,4 +1,4 @@
-"""Which records of the applications are of a subject: by its join keys, or by the id of one of its requests. Pure.
+"""Which records are of a subject: by its join keys, or by the id of one of its requests. Pure.
 
 A request is of the subject if its fields name the subject's join keys. Predictions, outcomes and labels name
 the id of the request.
@@ -93,7 +93,7 @@ class RecordMatcher:
     def is_own_letter(self, letter: DeadLetter) -> bool:
         """Return whether a dead letter holds a record of the subject.
 
-        A record that cannot be read is of the subject if it holds the values, or the id of a request, as words.
+        A record that cannot be read is of the subject if it holds the values, or the id of a request.
         """
         if letter.topic in self._own:
             if self.is_own_result(letter.topic, letter.value):

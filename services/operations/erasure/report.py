@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from services.operations.erasure.run import ErasureReport
+from services.runtime import times
 
 
 def lines(report: ErasureReport, *, dry_run: bool) -> list[str]:
@@ -26,10 +27,15 @@ def _left(report: ErasureReport) -> Iterator[str]:
         )
     for topic, count in report.not_archived.items():
         yield f"warning  {topic}: {count} records of the subject are not archived yet"
+    if report.waiting_until_ms is not None:
+        yield (
+            "warning  drift, learning and rollout may hold predictions of the subject that wait for labels: "
+            f"run it again after {times.minute(report.waiting_until_ms)}"
+        )
     if report.unlinked:
         yield (
-            f"warning  requests of {', '.join(report.unlinked)} do not name the subject: their predictions were "
-            "not searched"
+            f"warning  requests of {', '.join(report.unlinked)} do not name the subject: their predictions "
+            "were not searched"
         )
 
 

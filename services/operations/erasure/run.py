@@ -1,7 +1,7 @@
 """One run of ``driftline erase``.
 
 1. Search all places and the records that Kafka holds.
-2. Write an entry of the ledger with what was found, then the erasure, from which features leave the subject out.
+2. Write an entry of the ledger with what was found, then the erasure: features leave the subject out.
 3. Wait until features and the archive have passed the records from before.
 4. Search and remove in each place, in their order; search again.
 5. Write the entry of the ledger with what was removed, then the erasure as complete.
@@ -53,6 +53,8 @@ class ErasureReport:
     batch_sources: Mapping[str, int]
     """Rows of the subject in files of the application, by path."""
     retentions: Sequence[Retention]
+    waiting_until_ms: int | None
+    """Wall time until which predictions may wait for labels in drift, learning and rollout; None: none."""
     unlinked: Sequence[str]
     """Models whose requests do not name the join keys."""
     unfinished: Sequence[str]
@@ -106,6 +108,7 @@ def run(world: World, act: Act) -> ErasureReport:
         not_archived=_not_archived(world),
         batch_sources=places.batch_rows(world),
         retentions=world.holdings.retentions(holding_topics(world)),
+        waiting_until_ms=_waiting_until_ms(world),
         unlinked=sorted(set(world.models) - set(world.linked_models)),
         unfinished=unfinished,
         known=bool(known),
@@ -126,6 +129,12 @@ def holding_topics(world: World) -> list[str]:
         found += [world.models[name].label.topic, topics.predictions(name), topics.outcomes(name)]
     found += [topics.FEATURE_LOG.name, topics.DRIFT_STATE.name, topics.LEARNING_STATE.name]
     return list(dict.fromkeys([*found, topics.ROLLOUT_STATE.name]))
+
+
+def _waiting_until_ms(world: World) -> int | None:
+    """Return when the last label horizon of the requests ends at the latest; None without requests."""
+    horizons_ms = [world.models[name].label.horizon_ms for name, ids in world.matcher.ids.items() if ids]
+    return now_ms() + max(horizons_ms) if horizons_ms else None
 
 
 def _is_of(erasure: Erasure, subject: Subject) -> bool:
@@ -188,7 +197,7 @@ def _settle(world: World, act: Act, erasure: Erasure, requests: Sequence[tuple[s
             )
     if waiting := places.unanswered(world, requests):
         unfinished.append(
-            f"scoring has still to answer {waiting} requests of the subject: run it again when it has caught up"
+            f"scoring has still to answer {waiting} requests of the subject: run it again when it has done so"
         )
     return unfinished
 

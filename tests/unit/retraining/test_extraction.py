@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.model_registry.model_inputs import InputKind, Inputs
+from services.monitoring import inference_log
 from services.monitoring.label_definition import label_definition
 from services.retraining import extraction
 from services.retraining.errors import InvalidDataError
@@ -318,3 +319,20 @@ def test_same_data_has_the_same_digest_and_other_labels_another(settings: Settin
     digests = [read(each, GIVEN, 1000).version.sha256 for each in (settings, settings, other)]
 
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_version_whose_files_were_erased_is_said_to_be_gone(settings: Settings):
+    archive(settings, [prediction("a", 10, [1.0, "UA"])], [outcome("a", 10)])
+    wanted = Wanted(DECLARATION, GIVEN, 120, FeatureSets(), {}, tables=inference_versions(settings))
+    assert extraction.read(settings, wanted).version.rows == 1
+    for path in Path(settings.archive_root).glob("predictions/*/*.parquet"):
+        path.unlink()
+    with pytest.raises(
+        InvalidDataError, match="of the table predictions lacks 1 files and can be read no more"
+    ):
+        extraction.read(settings, wanted)
+
+
+def inference_versions(settings: Settings) -> dict[str, int]:
+    opened = inference_log.tables(settings)
+    return {name: table.version() for name, table in opened.items() if name != inference_log.EVENTS}

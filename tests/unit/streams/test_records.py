@@ -57,6 +57,21 @@ GOLDEN = [
         b'{"model":"m","version":4,"interval_end_ms":1372694400000,"labels":900,"estimator":"/w=="}',
     ),
     (
+        records.Erasure(
+            erasure_id="e",
+            join_keys=["user"],
+            salt=b"\xff",
+            digest=b"\x00",
+            at_ms=5,
+            expires_ms=None,
+            offsets={"clicks": [7, 0]},
+        ),
+        (
+            b'{"erasure_id":"e","join_keys":["user"],"salt":"/w==","digest":"AA==","at_ms":5,"expires_ms":null,'
+            b'"offsets":{"clicks":[7,0]},"topic_ids":{},"complete":false}'
+        ),
+    ),
+    (
         records.DeadLetter(
             service="scoring",
             reason="r",
