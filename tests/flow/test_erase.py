@@ -13,7 +13,7 @@ import pytest
 from services.feature_store import erasures
 from services.model_registry import ledger
 from services.monitoring import inference_log
-from services.operations.erasure import archived_rows, command, held_letters
+from services.operations.erasure import archived_rows, command, held_letters, kafka_holdings
 from services.operations.erasure import run as erasure_run
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -182,6 +182,17 @@ def assert_recorded(world: World) -> None:
     assert known.complete
     for topic in (topics.LEDGER.name, topics.ERASURES.name):
         assert not any(GONE.encode() in record.value for record in read_topic(world.settings.broker, topic))
+
+
+def test_groups_that_never_were_have_neither_members_nor_offsets(
+    settings: Settings, unique_name: str
+) -> None:
+    with kafka_holdings.connected(settings) as holdings:
+        assert not holdings.has_members(unique_name)
+        assert holdings.committed(unique_name) == {}
+        assert holdings.partitions(unique_name) == []
+        assert list(holdings.records(unique_name, {})) == []
+        assert holdings.retentions([unique_name]) == []
 
 
 def test_what_cannot_be_done_gets_one_sentence(
