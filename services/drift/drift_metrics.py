@@ -31,6 +31,7 @@ _LABEL_RESULTS: Mapping[str, str] = {
     "corrected": "corrected",
     "duplicate": "duplicate",
     "superseded": "superseded",
+    "implied": "implied",
 }
 _RECORD_RESULTS: Mapping[str, tuple[str, str]] = {
     "predictions": ("predictions", "taken"),

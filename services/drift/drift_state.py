@@ -9,6 +9,7 @@ from services.drift.evaluator import EvaluatorState
 from services.drift.windows.window import DriftWindowState, adopt_older_sums
 from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.label_join import JoinTotals
+from services.monitoring.label_settlement import SettlementState
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.pending_rebuild import PendingMark
 from services.monitoring.waiting_labels import WaitingLabel
@@ -54,6 +55,7 @@ class DriftState(msgspec.Struct):
     topics: dict[str, str] = {}
     """Identity of the topics of predictions and labels; see `services.runtime.topic_identity`."""
     champions: ChampionsState = msgspec.field(default_factory=ChampionsState)
+    settlement: SettlementState = msgspec.field(default_factory=SettlementState)
     windows_following: int = 0
     """Windows that were opened since the last record, see `Engine`."""
 

@@ -20,6 +20,7 @@ from services.drift.windows.window import DriftWindow
 from services.drift.windows.window_arms import shadow_values
 from services.monitoring.label_definition import label_definition
 from services.monitoring.label_join import Joined, LabelJoin, at_prediction, outcome_of
+from services.monitoring.label_values import absent_label
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import point_of
 from services.runtime import topic_identity
@@ -93,7 +94,10 @@ class Engine:
             PendingPredictions(state.pending) if pending is None else pending,
             classes=declaration.classes,
             waiting=state.waiting_labels,
+            absent=absent_label(declaration),
+            settlement=state.settlement,
         )
+        self._settlement = state.settlement
         self.references = References(state.references, declaration)
         """Complete those that are unknown before `advance`: read the models topic to its end, or give up."""
         self.champions = Champions(state.evaluator.champion, state.champions)
@@ -219,7 +223,7 @@ class Engine:
         pending, generation = self._join.pending.settle()
         evicted_before_ms = open_window.start_ms if open_window else self.inputs.frontier_ms
         self._on_disk.note(
-            self._join.pending.store, generation, point, evicted_before_ms, self._join.horizon_ms
+            self._join.pending.store, generation, point, evicted_before_ms, self._join.waits_ms
         )
         return DriftState(
             predictions=predictions,
@@ -229,6 +233,7 @@ class Engine:
             pending=pending,
             on_disk=self._on_disk,
             waiting_labels=self._join.waiting.entries(),
+            settlement=self._settlement,
             last_offsets_by_source=self._repeats.by_source,
             newest_offsets=self._repeats.newest,
             totals=self.totals,
@@ -280,24 +285,40 @@ class Engine:
         outputs: DriftOutputs,
         waited_for: tuple[int, int] | None = None,
     ) -> None:
-        """Count a labelled prediction; the label has waited for the prediction of a partition and offset.
+        """Write the outcome of a label, and count it unless it counts when its prediction is settled.
 
-        The windows and the detectors of losses count the first label only, in the window of its time.
+        The label has waited for the prediction of a partition and offset.
         """
-        entry, label, corrects = joined
-        values, measures = self._evaluator.measure(joined), self._evaluator.measures
-        source = self._sources["labels" if waited_for is None else "predictions"]
-        outcome = outcome_of(
-            self.model, entry, label, measures, values, source, self._label_definition, corrects
-        )
+        entry, label, _ = joined
+        counted = self._join.counted(joined)
+        values = self._evaluator.values(joined) if counted is None else self._evaluator.measure(counted)
+        outcome = self._outcome(joined, values, "labels" if waited_for is None else "predictions")
         if waited_for is not None:
             outcome = at_prediction(outcome, *waited_for)
         outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
         if entry.trace:
             outputs.traces[outcome.source_partition, outcome.source_offset] = entry.trace
-        if corrects is not None:
-            return
-        shadows = shadow_values(entry, label.value, measures)
+        if counted is not None and counted.corrects is None:
+            self._count_first(index, counted, outcome, values, window)
+
+    def _outcome(self, joined: Joined, values: Sequence[float] | None, kind: str) -> records.Outcome:
+        entry, label, corrects = joined
+        measures, source = self._evaluator.measures, self._sources[kind]
+        return outcome_of(
+            self.model, entry, label, measures, values, source, self._label_definition, corrects
+        )
+
+    def _count_first(
+        self,
+        index: int,
+        joined: Joined,
+        outcome: records.Outcome,
+        values: Sequence[float] | None,
+        window: DriftWindow,
+    ) -> None:
+        """Count the first label of a prediction in the window of its time, and in the detectors of losses."""
+        entry, label, _ = joined
+        shadows = shadow_values(entry, label.value, self._evaluator.measures)
         comparison = self._evaluator.differences.comparison(entry)
         if label.event_time_ms >= window.start_ms:
             window.add_outcome(entry, outcome, values, shadows, comparison)
@@ -331,6 +352,7 @@ class Engine:
         """
         while (window := self._windows.open) is not None and time_ms >= window.end_ms:
             expired, unlabelled = self.totals.expired, self.totals.unlabelled
+            self._settle(window, outputs)
             self._join.evict(window.end_ms)
             if passed := self.totals.expired - expired:
                 outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
@@ -347,6 +369,13 @@ class Engine:
             if is_waiting and self._following < self._following_max:
                 self._following += 1
                 self._windows.open_at(window.end_ms)
+
+    def _settle(self, window: DriftWindow, outputs: DriftOutputs) -> None:
+        """Count the labels of the predictions whose horizon ends with a window, see `LabelJoin.settle`."""
+        for joined in self._join.settle(window.end_ms):
+            values = self._evaluator.measure(joined)
+            self._count_first(0, joined, self._outcome(joined, values, "labels"), values, window)
+        outputs.drift += self._evaluator.take_alarms()
 
 
 def _ends_group(care: Care, rows: int, items: Sequence[Item], index: int, topic: str) -> bool:

@@ -21,6 +21,8 @@ from services.monitoring import pending_restore, prediction_source, source_ends
 from services.monitoring.guarded_models import GuardedModels
 from services.monitoring.input_topics import InputTopics
 from services.monitoring.label_join import JoinTotals, LabelJoin
+from services.monitoring.label_settlement import ALL_SETTLED
+from services.monitoring.label_values import absent_label
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, stop_offsets
@@ -172,9 +174,14 @@ class DriftModelOpener:
     ) -> None:
         """Read again what waited on a disk that is lost."""
         pending = PendingPredictions(disk=disk, in_memory_max=0)
-        join = LabelJoin(
-            declaration.label.horizon_ms, JoinTotals(), pending, classes=declaration.classes
-        )  # nobody reads its totals
+        join = LabelJoin(  # nobody reads its totals
+            declaration.label.horizon_ms,
+            JoinTotals(),
+            pending,
+            classes=declaration.classes,
+            absent=absent_label(declaration),
+            settlement=ALL_SETTLED,
+        )
         stop = stop_offsets(found.predictions, found.labels)
         rebuild = PendingRebuild(join, lost_from, stop, model.engine.restored_segments_of)
         pending_restore.refill(

@@ -33,6 +33,8 @@ def basis_of(declaration: ModelDeclaration) -> dict[str, str]:
     task = f"{declaration.task} {list(declaration.classes)}"
     kind = next(field.type for field in label.fields if field.name == label.value)
     labels = f"{task} {label.value}: {kind}, above {label.positive_above}{_THRESHOLD}{declaration.threshold}"
+    if label.absent is not None:  # after the threshold: it changes no value of a label
+        labels += f", absent {label.absent}"
     business = declaration.business
     costs = (
         "none" if business is None else f"{business.unit} {business.costs} {business.over} {business.under}"

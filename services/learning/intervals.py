@@ -102,13 +102,17 @@ class IntervalLearner:
         Empty intervals follow while predictions or labels wait for each other, because the join evicts those
         at the ends of intervals. Then none is open until the next record: which intervals exist must not
         depend on when the learner advances. Of several empty ones only the last is closed, which evicts what
-        all of them would: a prediction that waits may be years ahead of a stream that is a replay.
+        all of them would: a prediction that waits may be years ahead of a stream that is a replay. An
+        interval in which a prediction is settled is not empty.
         """
         length_ms = self._learning.interval_ms
         while (end_ms := self._state.interval_end_ms) is not None and time_ms >= end_ms:
+            for settled in join.settle(end_ms):
+                self.add(settled)
             self._close(end_ms, outputs)
             join.evict(end_ms)
-            following_ms = end_ms + length_ms + max(0, time_ms - end_ms - length_ms) // length_ms * length_ms
+            until_ms = min(time_ms, join.next_settled_ms)
+            following_ms = end_ms + length_ms + max(0, until_ms - end_ms - length_ms) // length_ms * length_ms
             self._state.interval_end_ms = following_ms if join.pending or join.waiting else None
 
     def _close(self, end_ms: int, outputs: LearningOutputs) -> None:

@@ -16,6 +16,8 @@ from services.learning.intervals import IntervalLearner, LearningOutputs
 from services.learning.learner_state import LearnerState, LearningCounts
 from services.model_registry.model_inputs import InputKind
 from services.monitoring.label_join import JoinTotals, LabelJoin
+from services.monitoring.label_settlement import ALL_SETTLED
+from services.monitoring.label_values import absent_label
 from services.monitoring.pending_disk import PendingDisk
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import PendingRebuild, RebuildPoint, point_of, stop_offsets
@@ -80,7 +82,10 @@ class Learner:
             PendingPredictions(state.pending),
             keep_features=True,
             waiting=state.waiting_labels,
+            absent=absent_label(declaration),
+            settlement=state.settlement,
         )
+        self._horizon_ms, self._absent = declaration.label.horizon_ms, absent_label(declaration)
         self._intervals = IntervalLearner(declaration, feature_names, make, state, kinds)
         self._state = state
         self._in_work: Item | None = None
@@ -164,7 +169,7 @@ class Learner:
             generation,
             point,
             min(self.evicted_before_ms, self.inputs.frontier_ms),
-            self._join.horizon_ms,
+            self._join.waits_ms,
         )
         return msgspec.structs.replace(
             self._state,
@@ -191,7 +196,14 @@ class Learner:
             return msgspec.structs.replace(named, score=None) if self._forgets_scores else named
 
         pending = PendingPredictions(disk=disk, in_memory_max=0)
-        join = LabelJoin(self._join.horizon_ms, JoinTotals(), pending, keep_features=True)
+        join = LabelJoin(
+            self._horizon_ms,
+            JoinTotals(),
+            pending,
+            keep_features=True,
+            absent=self._absent,
+            settlement=ALL_SETTLED,
+        )
         stop = stop_offsets(self._state.predictions, self._state.labels)
         return PendingRebuild(join, lost_from, stop, kept=kept)
 
@@ -212,8 +224,8 @@ class Learner:
             self._rows.note(item.record.feature_set)
             entry = self._join.add_prediction(_with_row(item.record, row), item.counts_at_ms)
             joined = None if entry is None else self._join.take_waiting(entry)
-        if joined is not None:
-            self._intervals.add(joined)
+        if joined is not None and (counted := self._join.counted(joined)) is not None:
+            self._intervals.add(counted)
 
 
 class _RowLog:

@@ -5,6 +5,7 @@ import msgspec
 from services.learning.arms_update import Announcement
 from services.monitoring.input_topics import UNKNOWN_TOPICS, InputTopics
 from services.monitoring.label_join import JoinTotals
+from services.monitoring.label_settlement import SettlementState
 from services.monitoring.pending_predictions import PendingPrediction
 from services.monitoring.pending_rebuild import PendingMark
 from services.monitoring.waiting_labels import WaitingLabel
@@ -78,6 +79,7 @@ class LearnerState(msgspec.Struct):
     """The estimator at the end of the last interval; None before the first."""
     names: list[str] = []
     """The features of ``pending`` and ``lessons``, in order; empty in checkpoints of older versions."""
+    settlement: SettlementState = msgspec.field(default_factory=SettlementState)
     last_offsets_by_source: dict[str, dict[int, int]] = {}
     """The last offsets by request topic, then by partition; see `streams.repeats.RepeatFilter`."""
     newest_offsets: dict[str, dict[int, list[int]]] = {}

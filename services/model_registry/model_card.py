@@ -165,7 +165,8 @@ def _inputs(declaration: ModelDeclaration) -> CardSection:
     text = (
         f"Fields of the request: {asked}. Feature service: {features.service or 'none'}. "
         f"Label: {declaration.label.value} of the topic {declaration.label.topic}, within "
-        f"{declaration.label.horizon_hours:g} hours."
+        f"{declaration.label.horizon_hours:g} hours"
+        + ("." if declaration.label.absent is None else f", else {declaration.label.absent}.")
     )
     return CardSection("Inputs and label", text)
 

@@ -8,19 +8,23 @@ correction: it is joined again, and its outcome says what it replaces.
 A label that comes before its prediction waits as well, see `services.monitoring.waiting_labels`. It is joined
 when the prediction comes, after labels with later offsets. So its outcome carries the position of the
 prediction: the positions of outcomes rise whatever the order is, and repeats can be recognised by them.
+
+If a prediction without a label has one when its horizon has passed (``label.absent``), predictions are
+settled then, see `services.monitoring.label_settlement`, and wait for one more horizon.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from services.monitoring.label_precedence import Effect, KnownLabel, effect_of
+from services.monitoring.label_settlement import LabelSettlement, SettlementState
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.monitoring.pending_predictions import JoinedLabel, PendingPrediction, PendingPredictions
 from services.monitoring.waiting_labels import WaitingLabel, WaitingLabels, has_passed
 from streams import record_origin, records
-from streams.inputs import TracedPrediction
+from streams.inputs import AFTER_ALL_MS, TracedPrediction
 
 SKEW_MS_MAX = 60_000
 """Maximum time by which a label may be dated before its request: that much the clocks of two producers may
@@ -51,6 +55,8 @@ class JoinTotals(msgspec.Struct):
     """Predictions whose horizon passed without a label."""
     expired: int = 0
     """Predictions whose horizon passed, labelled or not."""
+    implied: int = 0
+    """Predictions whose horizon passed without a label, which have the declared one (``label.absent``)."""
     late_predictions: int = 0
     """Predictions too late for their window; no report counts them."""
     late_labels: int = 0
@@ -97,6 +103,8 @@ class LabelJoin:
         classes: Sequence[str] = (),
         keep_features: bool = False,
         waiting: Iterable[WaitingLabel] = (),
+        absent: float | None = None,
+        settlement: SettlementState | None = None,
     ) -> None:
         """Start empty or with the predictions that wait.
 
@@ -107,10 +115,18 @@ class LabelJoin:
             classes: The declared classes of a multiclass model.
             keep_features: Whether entries keep the features of their prediction.
             waiting: Labels that wait for their prediction, of a snapshot.
+            absent: The label of a prediction that has none when its horizon has passed.
+            settlement: Which predictions are settled; of a snapshot, changed by this object.
         """
+        self.settlement: LabelSettlement | None = None
+        """None: labels count as they come."""
+        if absent is not None:
+            self.settlement = LabelSettlement(absent, horizon_ms, settlement or SettlementState())
         self.waiting = WaitingLabels(waiting)
         self._class_numbers = {name: float(number) for number, name in enumerate(classes)}
-        self.horizon_ms = horizon_ms
+        self._horizon_ms = horizon_ms
+        self.waits_ms = horizon_ms if absent is None else 2 * horizon_ms
+        """How long a prediction waits."""
         self._keep_features = keep_features
         self.pending = PendingPredictions() if pending is None else pending
         self.totals = totals
@@ -124,7 +140,7 @@ class LabelJoin:
         """
         self.totals.predictions += 1
         before = self.pending.get(prediction.prediction_id)
-        if before is not None and before.counts_at_ms + self.horizon_ms >= counts_at_ms:
+        if before is not None and before.counts_at_ms + self.waits_ms >= counts_at_ms:
             self.totals.asked_again += 1
             return None
         if before is not None:
@@ -164,7 +180,7 @@ class LabelJoin:
             return None
         found = None
         for label in (waiting.label, *waiting.further):
-            found = self._joined(entry, label) or found
+            found = self._joined(entry, label, entry.counts_at_ms) or found
         if found is None or found.corrects is None or entry.joined is None:
             return found
         self.pending.note_label(
@@ -184,45 +200,86 @@ class LabelJoin:
         """
         entry = self.pending.get(label.prediction_id)
         if entry is not None:
-            return self._joined(entry, label)
+            return self._joined(entry, label, counts_at_ms)
         self.totals.orphaned += self.waiting.add(label, counts_at_ms)
         return None
 
-    def _joined(self, entry: PendingPrediction, label: records.Label) -> Joined | None:
+    def settle(self, now_ms: int) -> Iterator[Joined]:
+        """Yield the predictions whose horizon ended before an event time, with the labels that they have.
+
+        Without ``label.absent`` there are none. No label or prediction may be added meanwhile.
+        """
+        if self.settlement is None:
+            return
+        for entry in self.settlement.take(now_ms, self.pending):
+            self.totals.expired += 1
+            self.totals.implied += entry.label is None
+            yield Joined(entry, self.settlement.label(entry))
+
+    @property
+    def next_settled_ms(self) -> int:
+        """The event time until which the horizon of the next prediction to be settled lasts."""
+        found = None if self.settlement is None else self.settlement.next_ms(self.pending)
+        return AFTER_ALL_MS if found is None else found
+
+    def counted(self, joined: Joined) -> Joined | None:
+        """Return a label as it counts now; None if it counts when its prediction is settled."""
+        if self.settlement is None:
+            return joined
+        entry, _, corrects = joined
+        if corrects is None or not self.settlement.includes(entry):
+            return None
+        at_end = self.settlement.label(entry)
+        return Joined(entry, at_end, corrects._replace(label_time_ms=at_end.event_time_ms))
+
+    def _joined(self, entry: PendingPrediction, label: records.Label, counts_at_ms: int) -> Joined | None:
         delay_ms = label.event_time_ms - entry.event_time_ms
-        if delay_ms > self.horizon_ms:
+        if delay_ms > self.waits_ms:
             self.totals.orphaned += 1
             return None
         if delay_ms < -SKEW_MS_MAX:
             self.totals.misdated += 1
             return None
-        if self._count(entry, label, delay_ms) not in ("first", "corrects"):
+        known = _known_of(entry)
+        if known is None and self.settlement is not None:
+            known = self.settlement.implied(entry, delay_ms, counts_at_ms)
+        if self._count(entry, label, delay_ms, known) not in ("first", "corrects"):
             return None
-        corrects = _correction_of(entry)
+        corrects = _correction_of(entry, known)
         number = 0 if corrects is None else corrects.number
         self.pending.note_label(entry, label.value, JoinedLabel(delay_ms, corrections=number))
         if delay_ms < 0:
             label = msgspec.structs.replace(label, event_time_ms=entry.event_time_ms)
         return Joined(entry, label, corrects)
 
-    def _count(self, entry: PendingPrediction, label: records.Label, delay_ms: int) -> Effect:
-        """Count a label within the horizon by what it does; note the time of one that repeats the value."""
-        effect, joined = effect_of(label.value, delay_ms, _known_of(entry)), entry.joined
+    def _count(
+        self, entry: PendingPrediction, label: records.Label, delay_ms: int, known: KnownLabel | None
+    ) -> Effect:
+        """Count a label in time by what it does; note the time of one that repeats the value."""
+        effect, joined = effect_of(label.value, delay_ms, known), entry.joined
         self.totals.joined += effect == "first"
         self.totals.corrected += effect == "corrects"
         self.totals.superseded += effect == "superseded"
         self.totals.duplicate += effect == "repeats"
         if effect == "repeats" and joined is not None and delay_ms > joined.latest_ms:
             self.pending.note_label(entry, label.value, joined.restated(delay_ms))
+        elif effect == "repeats" and entry.label is None:  # an implied label, which is known from now on
+            self.pending.note_label(entry, label.value, JoinedLabel(delay_ms))
         return effect
 
     def evict(self, now_ms: int) -> None:
-        """Remove predictions whose horizon ended before an event time, and labels without a prediction."""
+        """Remove predictions that have waited before an event time, and labels without a prediction.
+
+        Call `settle` first.
+        """
         self.totals.orphaned += self.waiting.give_up(now_ms)
-        for entry in self.pending.take_before(now_ms - self.horizon_ms):
+        for entry in self.pending.take_before(now_ms - self.waits_ms):
             self._expire(entry)
 
     def _expire(self, entry: PendingPrediction) -> None:
+        if self.settlement is not None:  # counts it when it is settled
+            self.settlement.keep(entry)
+            return
         self.totals.expired += 1
         self.totals.unlabelled += entry.label is None
 
@@ -234,10 +291,12 @@ def _known_of(entry: PendingPrediction) -> KnownLabel | None:
     return KnownLabel(entry.label, entry.joined.latest_ms if entry.joined else None)
 
 
-def _correction_of(entry: PendingPrediction) -> Correction | None:
+def _correction_of(entry: PendingPrediction, known: KnownLabel | None) -> Correction | None:
     """Return what a new label of a prediction replaces; None if it has no label."""
-    if entry.label is None:
+    if known is None:
         return None
+    if entry.label is None:
+        return Correction(1, known.value, None)
     if entry.joined is None:
         return Correction(1, entry.label, None)
     time_ms = entry.event_time_ms + max(entry.joined.delay_ms, 0)

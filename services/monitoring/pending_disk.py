@@ -188,6 +188,17 @@ class PendingDisk:
                     yield value
         self._meta.evicted = stop
 
+    def between(self, start_ms: int, stop_ms: int) -> Iterator[bytes]:
+        """Yield the values of the entries from an event time on and before another one, in order."""
+        start, stop = (_ENTRY + _PLACE.pack(at + _ZERO_MS, 0) for at in (start_ms, stop_ms))
+        start = max(start, self._meta.evicted)
+        if start >= stop or not self._meta.count:
+            return
+        with _giving_up_if_damaged(self._folder):
+            for key, committed in _rows(self._db, start, stop):
+                if (value := self._changes.get(key, committed)) is not None:
+                    yield value
+
     def commit(self) -> int:
         """Write all changes at once, and what undoes them; return the number of the generation.
 

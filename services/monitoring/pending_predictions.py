@@ -11,6 +11,7 @@ import msgspec
 
 from services.monitoring.pending_disk import PendingDisk, StoredEntry
 from streams import records
+from streams.inputs import AFTER_ALL_MS
 
 IN_MEMORY_MAX = 100_000
 """Predictions of a model that a snapshot holds: about 60 MB of memory, 4 MB of snapshot."""
@@ -135,6 +136,19 @@ class PendingPredictions:
         for entry in passed:
             del self._memory[entry.prediction_id]
             yield entry
+
+    def between(self, start_ms: int, stop_ms: int = AFTER_ALL_MS) -> Iterator[PendingPrediction]:
+        """Yield the predictions that count from an event time on and before another one, in order.
+
+        They must not be changed meanwhile.
+        """
+        if self._disk:
+            yield from map(_DECODER.decode, self._disk.between(start_ms, stop_ms))
+        for entry in self._memory.values():
+            if entry.counts_at_ms >= stop_ms:
+                return
+            if entry.counts_at_ms >= start_ms:
+                yield entry
 
     def use_disk(self, disk: PendingDisk) -> None:
         """Keep older predictions on a disk, which holds those before the ones in memory."""

@@ -18,6 +18,7 @@ import structlog
 from services.model_registry.model_inputs import InputKind, Inputs
 from services.monitoring import inference_log
 from services.monitoring.label_definition import label_definition
+from services.monitoring.label_values import absent_label
 from services.retraining import feature_columns, ray_rows, row_source, training_set
 from services.retraining.errors import InvalidDataError
 from services.retraining.row_source import DuckDbRows, RowCount, RowSource
@@ -31,6 +32,7 @@ from services.retraining.training_set import (
 from services.runtime.declaration import DAY_MS, ModelDeclaration
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
+from streams.inputs import BEFORE_ALL_MS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +62,9 @@ class Wanted:
     """Start of the rows if there are enough since then; see ``retraining.window``."""
     tables: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Versions of the Delta tables; empty: the latest."""
+    labels_ms: int | None = None
+    """With ``label.absent``: the latest event time of a label that was joined. Up to here a label that is not
+    in the archive did not come; a later one may have been read by nobody so far. None: as ``known_ms``."""
 
     @property
     def mature_ms(self) -> int:
@@ -68,7 +73,8 @@ class Wanted:
         A label that comes early is no reason to take its row: where the delay depends on the class, the rows
         of the last days would be of one class.
         """
-        return self.known_ms - self.declaration.label.horizon_ms
+        known_ms = self.known_ms if self.labels_ms is None else min(self.known_ms, self.labels_ms)
+        return known_ms - self.declaration.label.horizon_ms
 
 
 def extract(settings: Settings, wanted: Wanted, path: Path) -> DataDescription:
@@ -83,6 +89,9 @@ def extract(settings: Settings, wanted: Wanted, path: Path) -> DataDescription:
         InvalidDataError: No row is left.
     """
     opened = _tables(settings, wanted.tables)
+    if wanted.declaration.label.absent is not None:
+        labels_ms = _labels_ms(opened[inference_log.OUTCOMES], wanted)
+        wanted = dataclasses.replace(wanted, labels_ms=labels_ms)
     with _source(settings, opened, _joined(opened, wanted), path.parent) as source:
         counts = _counts(source, wanted)
         limits = _limits(source, wanted)
@@ -157,16 +166,31 @@ def _check_files(name: str, table: "DeltaTable") -> None:
 
 def _joined(opened: "Mapping[str, DeltaTable]", wanted: Wanted) -> str:
     predictions, outcomes = opened[inference_log.PREDICTIONS], opened[inference_log.OUTCOMES]
-    return row_source.JOINED.format(
+    label, absent = wanted.declaration.label, absent_label(wanted.declaration)
+    parts = (row_source.LABELLED,) if absent is None else (row_source.LABELLED, row_source.IMPLIED)
+    return ("CREATE TEMP VIEW joined AS" + " UNION ALL ".join(parts)).format(
         feature_set=_column_of(predictions, "p", "feature_set"),
         definition=_column_of(outcomes, "o", "definition"),
         correction=_column_of(outcomes, "o", "correction", "INTEGER"),
         model=wanted.declaration.name,  # a name of letters, digits and underscores
         label_definition=label_definition(wanted.declaration),
-        horizon_ms=wanted.declaration.label.horizon_ms,
+        horizon_ms=label.horizon_ms,
+        waits_ms=label.waits_ms,
         known_ms=wanted.known_ms,
         mature_ms=wanted.mature_ms,
+        absent=absent,
     )
+
+
+def _labels_ms(outcomes: "DeltaTable", wanted: Wanted) -> int:
+    """Return the latest event time of a label of the model that is in the archive."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.register("outcomes", outcomes.to_pyarrow_dataset())
+        query = "SELECT max(label_time_ms) FROM outcomes WHERE model = ?"
+        ((found,),) = connection.execute(query, [wanted.declaration.name]).fetchall()
+    return BEFORE_ALL_MS if found is None else int(found)
 
 
 def _column_of(table: "DeltaTable", alias: str, name: str, kind: str = "VARCHAR") -> str:

@@ -75,7 +75,7 @@ class RayRows:
         Args:
             settings: Where the tables are.
             versions: Version of each table.
-            joined: The text of `row_source.JOINED`.
+            joined: The text that makes the view ``joined``.
         """
         import ray
 

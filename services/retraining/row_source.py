@@ -14,20 +14,41 @@ if TYPE_CHECKING:
 SLICE_ROWS = 65_536
 """Rows in memory at once; a row of 500 features is 8 KiB."""
 
-JOINED = """
-    CREATE TEMP VIEW joined AS
-    SELECT prediction_id, event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
+LABELLED = """
+    SELECT p.prediction_id, p.event_time_ms, o.label_time_ms, o.label, p.features_number, p.features_text,
            coalesce({feature_set}, '') AS feature_set, len(p.features_number) AS width,
            p.partition AS request_partition, p.offset AS request_offset, o.source_offset AS label_offset,
            coalesce({correction}, 0) AS correction,
            p.version IS DISTINCT FROM o.version OR p.arm IS DISTINCT FROM o.arm
            OR p.score IS DISTINCT FROM o.score AS differs,
            coalesce({definition}, '') IN ('', '{label_definition}')
-           AND o.label_time_ms - event_time_ms BETWEEN 0 AND {horizon_ms} AS fits,
-           event_time_ms <= {mature_ms} AS is_mature
+           AND o.label_time_ms - p.event_time_ms BETWEEN 0 AND {waits_ms} AS fits,
+           p.event_time_ms <= {mature_ms} AS is_mature
     FROM predictions p JOIN outcomes o USING (prediction_id, event_time_ms)
     WHERE p.model = '{model}' AND o.model = '{model}' AND o.label_time_ms <= {known_ms}
 """
+"""The predictions whose label was known."""
+IMPLIED = """
+    SELECT p.prediction_id, p.event_time_ms, p.event_time_ms + {horizon_ms} AS label_time_ms,
+           {absent} AS label, p.features_number, p.features_text,
+           coalesce({feature_set}, '') AS feature_set, len(p.features_number) AS width,
+           p.partition AS request_partition, p.offset AS request_offset, -1 AS label_offset, 0 AS correction,
+           false AS differs, true AS fits, true AS is_mature
+    FROM (
+        SELECT *, max(event_time_ms) OVER (
+            PARTITION BY prediction_id ORDER BY event_time_ms
+            RANGE BETWEEN {waits_ms} PRECEDING AND 1 PRECEDING
+        ) AS asked_before_ms
+        FROM predictions WHERE model = '{model}'
+    ) p
+    WHERE p.event_time_ms <= {mature_ms} AND p.asked_before_ms IS NULL AND NOT EXISTS (
+        SELECT 1 FROM outcomes o
+        WHERE o.model = '{model}' AND o.prediction_id = p.prediction_id AND o.label_time_ms <= {known_ms}
+        AND o.event_time_ms BETWEEN p.event_time_ms - {waits_ms} AND p.event_time_ms + {waits_ms}
+    )
+"""
+"""The predictions whose label is that of ``label.absent``: their horizon has passed and no label was known.
+If an id was asked again, the first request has it."""
 KINDS = "SELECT feature_set, width, fits, is_mature, count(*) AS count FROM joined GROUP BY ALL"
 CHOSEN = """
     CREATE TEMP VIEW chosen AS
@@ -85,7 +106,7 @@ class DuckDbRows:
     """Runs the queries in one connection."""
 
     def __init__(self, connection: "duckdb.DuckDBPyConnection", joined: str) -> None:
-        """Take a connection with the views ``predictions`` and ``outcomes``, and the text of `JOINED`."""
+        """Take a connection with the views ``predictions`` and ``outcomes``, and the text of ``joined``."""
         self._connection = connection
         connection.execute(joined)
 

@@ -3,8 +3,6 @@
 import contextlib
 from collections.abc import Callable
 
-from deltalake import DeltaTable
-
 from services.monitoring import inference_log
 from services.retraining.history import RetrainingHistory
 from services.runtime.declaration import DAY_MS, HOUR_MS, ModelDeclaration
@@ -17,8 +15,8 @@ CHECK_SECONDS = 60.0
 RETRY_HOURS = 24
 """After a retraining that failed, such a request is made again so long after it."""
 
-CountLabels = Callable[[str, int], int]
-"""Returns the number of outcomes of a model whose labels came after an event time."""
+CountLabels = Callable[[ModelDeclaration, int], int]
+"""Returns the number of labels of a model that count since an event time."""
 
 
 class ScheduledRequests:
@@ -68,20 +66,31 @@ class ScheduledRequests:
         if days is not None and (last_ms is None or now_ms - last_ms >= round(days * DAY_MS)):
             return "schedule", f"retraining.every_days: {days:g} days have passed since the last training"
         if retraining.after_labels is not None:
-            labels = self._count(declared.name, last_ms or 0)
+            labels = self._count(declared, last_ms or 0)
             if labels >= retraining.after_labels:
                 return "labels", f"retraining.after_labels: {labels} labels since the last training"
         return None
 
 
-def count_labels(settings: Settings, model: str, since_ms: int) -> int:
-    """Return how many archived outcomes of a model have labels after an event time; 0 without a table."""
-    path = inference_log.path(settings, inference_log.OUTCOMES)
-    if not DeltaTable.is_deltatable(path):
+_OUTCOMES = "SELECT count(*) FROM outcomes WHERE model = $model AND label_time_ms > $since_ms"
+_SETTLED = """
+    SELECT count(*) FROM predictions WHERE model = $model AND event_time_ms + $horizon_ms > $since_ms
+    AND event_time_ms + $horizon_ms <= (SELECT max(label_time_ms) FROM outcomes WHERE model = $model)
+"""
+"""With ``label.absent`` a label counts when the horizon of its prediction has passed."""
+
+
+def count_labels(settings: Settings, declared: ModelDeclaration, since_ms: int) -> int:
+    """Return how many labels of a model in the archive count since an event time; 0 without a table."""
+    opened = inference_log.tables(settings)
+    parameters = {"model": declared.name, "since_ms": since_ms}
+    query, needed = _OUTCOMES, {inference_log.OUTCOMES}
+    if declared.label.absent is not None:
+        query, needed = _SETTLED, {inference_log.OUTCOMES, inference_log.PREDICTIONS}
+        parameters["horizon_ms"] = declared.label.horizon_ms
+    if not needed <= opened.keys():
         return 0
-    opened = {inference_log.OUTCOMES: DeltaTable(path)}
-    with contextlib.closing(inference_log.connect(settings, opened)) as connection:
-        ((count,),) = connection.execute(
-            "SELECT count(*) FROM outcomes WHERE model = ? AND label_time_ms > ?", [model, since_ms]
-        ).fetchall()
+    read = {name: opened[name] for name in needed}
+    with contextlib.closing(inference_log.connect(settings, read)) as connection:
+        ((count,),) = connection.execute(query, parameters).fetchall()
     return int(count)

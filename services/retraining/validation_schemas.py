@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.monitoring.reference import CATEGORIES_MAX
-from services.runtime.declaration import ModelDeclaration, QualityBounds
+from services.runtime.declaration import HOUR_MS, ModelDeclaration, QualityBounds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def bad_rows(data: "TrainingSet", declaration: ModelDeclaration, known_ms: int) 
 def _rows_schema(declaration: ModelDeclaration, known_ms: int) -> Any:
     from pandera.pandas import Check, Column, DataFrameSchema
 
-    hours, horizon_ms = declaration.label.horizon_hours, declaration.label.horizon_ms
+    waits_ms = declaration.label.waits_ms
     known = Check.less_than_or_equal_to(known_ms, error="is later than the request for retraining")
     return DataFrameSchema(
         {
@@ -63,8 +63,8 @@ def _rows_schema(declaration: ModelDeclaration, known_ms: int) -> Any:
         report_duplicates="exclude_first",
         checks=[
             Check(
-                lambda rows: (rows["label_time_ms"] - rows["event_time_ms"]).between(0, horizon_ms),
-                error=f"label_time_ms is not within {hours:g} hours after event_time_ms",
+                lambda rows: (rows["label_time_ms"] - rows["event_time_ms"]).between(0, waits_ms),
+                error=f"label_time_ms is not within {waits_ms / HOUR_MS:g} hours after event_time_ms",
             )
         ],
     )

@@ -1,4 +1,8 @@
-"""Requests that wait until their label window closes, and are compared then. Pure."""
+"""Requests that wait until their label window closes, and are compared then. Pure.
+
+With ``label.absent`` a request without a label is compared with the declared one. If more labels came than
+are kept for requests that are read later, these requests are left out, whatever label they have.
+"""
 
 import heapq
 import itertools
@@ -6,10 +10,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from services.monitoring.label_values import absent_label
 from services.monitoring.model_metrics import Measures, NumericPrediction
 from services.rollout import measure_ranges
 from services.rollout.step_evidence import StepEvidence
 from services.runtime.declaration import ModelDeclaration
+from streams.inputs import BEFORE_ALL_MS
 from streams.records import Label
 
 WAITING_MAX = 100_000
@@ -61,10 +67,13 @@ class LabelWindows:
         declaration: ModelDeclaration,
         waiting: dict[str, WaitingRequest],
         early: dict[str, EarlyLabel],
+        dropped_ms: int = BEFORE_ALL_MS,
     ) -> None:
-        """Continue with requests and early labels by id."""
+        """Continue with requests and early labels by id; see `dropped_ms`."""
         self.waiting = waiting
         self.early = early
+        self.dropped_ms = dropped_ms
+        """The latest event time of an early label that was dropped because there were too many."""
         self._numbers = itertools.count()
         self._closing = [(each.closes_ms, next(self._numbers), name) for name, each in waiting.items()]
         heapq.heapify(self._closing)
@@ -73,6 +82,7 @@ class LabelWindows:
         self._is_needed = guardrails.loss is not None or guardrails.cost is not None
         self._label_ms = declaration.rollout.label_ms(declaration.label.horizon_ms)
         self._measures = Measures(declaration)
+        self._absent = absent_label(declaration)
 
     def wait(
         self,
@@ -87,6 +97,8 @@ class LabelWindows:
         if not self._is_needed or len(self.waiting) >= WAITING_MAX or name in self.waiting:
             return
         if not all(self._is_measured(each) for each in (output, other) if each is not None):
+            return
+        if self._absent is not None and time_ms <= self.dropped_ms:
             return
         request = WaitingRequest(time_ms, time_ms + self._label_ms, is_own, output, other)
         early = self.early.pop(name, None)
@@ -116,7 +128,7 @@ class LabelWindows:
             return
         self.early[label.prediction_id] = EarlyLabel(label.event_time_ms, label.value)
         if len(self.early) > EARLY_MAX:
-            del self.early[next(iter(self.early))]
+            self.dropped_ms = max(self.dropped_ms, self.early.pop(next(iter(self.early))).time_ms)
 
     def close_until(self, now_ms: int, evidence: StepEvidence) -> None:
         """Add the requests whose window has closed at an event time."""
@@ -124,16 +136,17 @@ class LabelWindows:
             self._compare(self.waiting.pop(heapq.heappop(self._closing)[2]), evidence)
 
     def _compare(self, request: WaitingRequest, evidence: StepEvidence) -> None:
-        if request.label is None:
+        label = self._absent if request.label is None else request.label
+        if label is None:
             evidence.unlabelled += request.is_own
             return
         evidence.labels += request.is_own
-        own = self._values(request.output, request.label)
+        own = self._values(request.output, label)
         if request.other is None:
             for measure, value in own.items():
                 evidence.add_key(measure, request.time_ms, value, is_own=request.is_own)
             return
-        other = self._values(request.other, request.label)
+        other = self._values(request.other, label)
         for measure, value in own.items():
             evidence.add_pair(measure, request.time_ms, value - other[measure])
 

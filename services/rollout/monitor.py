@@ -39,6 +39,8 @@ class MonitorState(msgspec.Struct):
     evidence: StepEvidence = msgspec.field(default_factory=StepEvidence)
     waiting: dict[str, WaitingRequest] = {}
     early: dict[str, EarlyLabel] = {}
+    dropped_ms: int = BEFORE_ALL_MS
+    """See `LabelWindows`."""
     keys: list[int] = []
     """Hashes of the keys that have counted in this step."""
     last_offsets: dict[int, int] = {}
@@ -76,10 +78,12 @@ class RolloutMonitor:
     def __init__(self, declaration: ModelDeclaration, state: MonitorState) -> None:
         """Continue from a state; see `fresh_state`."""
         self._declaration = declaration
-        self.inputs = Positions(by_partition(state.predictions, state.labels))
+        self.inputs = Positions(
+            by_partition(state.predictions, state.labels), all_labels=declaration.label.absent is not None
+        )
         self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self._kept = state
-        self._windows = LabelWindows(declaration, state.waiting, state.early)
+        self._windows = LabelWindows(declaration, state.waiting, state.early, state.dropped_ms)
         self._requests: StepRequests | None = None
         self._message_keys: dict[tuple[int, int], bytes | None] = {}
         self._in_work: Item | None = None
@@ -131,7 +135,8 @@ class RolloutMonitor:
             evidence = step_evidence.of_step(
                 self._declaration, progress.rollout_id, progress.step, progress.at_ms, weights
             )
-            self._windows = LabelWindows(self._declaration, {}, self._windows.early)
+            kept = self._windows.early, self._windows.dropped_ms
+            self._windows = LabelWindows(self._declaration, {}, *kept)
             keys = set()
         self._number = progress.step
         self._requests = StepRequests(self._declaration, progress, weights, evidence, self._windows, keys)
@@ -186,6 +191,7 @@ class RolloutMonitor:
             evidence=requests.evidence if requests else self._kept.evidence,
             waiting=self._windows.waiting,
             early=self._windows.early,
+            dropped_ms=self._windows.dropped_ms,
             keys=sorted(requests.keys) if requests else self._kept.keys,
             last_offsets=self._repeats.last_offsets,
             last_offsets_by_source=self._repeats.by_source,

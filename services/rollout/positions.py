@@ -14,9 +14,14 @@ from streams.inputs import BEFORE_ALL_MS, LABEL, PREDICTION, PartitionKey, Resum
 class Positions:
     """Next offsets and event times by partition; the sink of heartbeats and rejected records."""
 
-    def __init__(self, resume: Mapping[PartitionKey, Resume]) -> None:
-        """Continue at these positions."""
+    def __init__(self, resume: Mapping[PartitionKey, Resume], *, all_labels: bool = False) -> None:
+        """Continue at these positions.
+
+        ``all_labels``: the time of the labels is not known before each partition has told it, because a label
+        that does not come has a meaning.
+        """
         self._resume = dict(resume)
+        self._all_labels = all_labels
         self.letters: list[records.DeadLetter] = []
         """Records that could not be decoded, until somebody takes them."""
 
@@ -71,4 +76,6 @@ class Positions:
 
     def _slowest_ms(self, kind: int) -> int:
         found = [at.bound_ms for key, at in self._resume.items() if key.kind == kind]
+        if kind == LABEL and self._all_labels:
+            return min(found, default=BEFORE_ALL_MS)
         return min((each for each in found if each != BEFORE_ALL_MS), default=BEFORE_ALL_MS)

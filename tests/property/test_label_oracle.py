@@ -227,14 +227,13 @@ class Recorder:
         self.learned[row["x"]] = label
 
 
-@quick
-@given(logs(), seeds)
-def test_learning_ends_with_the_first_request_and_the_latest_label(traffic: Traffic, chance: Any) -> None:
-    taught: dict[str, dict[float, float]] = {}
+def taught(traffic: Traffic, chance: Any) -> tuple[Learner, dict[float, float]]:
+    """Return the learner after all records, with restarts, and the label of each request that it knows."""
+    kept_by_name: dict[str, dict[float, float]] = {}
 
     def encode(model: Recorder) -> bytes:
-        taught[str(len(taught))] = dict(model.learned)
-        return str(len(taught) - 1).encode()
+        kept_by_name[str(len(kept_by_name))] = dict(model.learned)
+        return str(len(kept_by_name) - 1).encode()
 
     def opened(state: Any = None) -> Learner:
         found = fresh_state("m", PARTITIONS, PARTITIONS, state)
@@ -243,7 +242,7 @@ def test_learning_ends_with_the_first_request_and_the_latest_label(traffic: Traf
     place = "services.learning.intervals.river_format"
     with (
         unittest.mock.patch(f"{place}.encode", encode),
-        unittest.mock.patch(f"{place}.decode", lambda kept: Recorder(dict(taught[kept.decode()]))),
+        unittest.mock.patch(f"{place}.decode", lambda kept: Recorder(dict(kept_by_name[kept.decode()]))),
     ):
         learner = opened()
         player: Any = scenario.Player(traffic)
@@ -252,8 +251,14 @@ def test_learning_ends_with_the_first_request_and_the_latest_label(traffic: Traf
             if chance.random() < 0.2:
                 learner = opened(CHECKPOINTS.decode(CHECKPOINTS.encode("m", "l", learner.state()), "m", "l"))
                 player.seek(learner)
-    wanted = expected_labels(oracle(traffic, INTERVAL_MS))
     estimator = learner.state().estimator
-    learned = {} if estimator is None else taught[estimator.decode()]
+    return learner, {} if estimator is None else kept_by_name[estimator.decode()]
+
+
+@quick
+@given(logs(), seeds)
+def test_learning_ends_with_the_first_request_and_the_latest_label(traffic: Traffic, chance: Any) -> None:
+    learner, learned = taught(traffic, chance)
+    wanted = expected_labels(oracle(traffic, INTERVAL_MS))
     assert learned == {score: label for (_, score), label in wanted.items()}
     assert learner.counts.learned == len(wanted)

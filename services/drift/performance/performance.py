@@ -83,9 +83,9 @@ class PerformanceTracker:
         self._counter = OutcomeCounter(self.measures)
         self._mature_share = declaration.monitoring.mature_share
         self._sample = declaration.monitoring.sample
-        self._horizon_ms = declaration.label.horizon_ms
+        self._horizon_ms, self._waits_ms = declaration.label.horizon_ms, declaration.label.waits_ms
         window_ms = declaration.monitoring.window_ms
-        self.cohort_ms = window_ms * -(-self._horizon_ms // (window_ms * COHORTS_MAX))
+        self.cohort_ms = window_ms * -(-self._waits_ms // (window_ms * COHORTS_MAX))
         """Length of a cohort."""
         self._windows = declaration.monitoring.loss_windows
         self.lineage = state.lineage
@@ -132,9 +132,9 @@ class PerformanceTracker:
         self.baseline.follow(reference)
 
     def add_prediction(self, time_ms: int, score: float, segments: Sequence[str]) -> None:
-        """Count a prediction of the champion, unless the label horizon of its cohort has passed."""
+        """Count a prediction of the champion, unless no label of its cohort can come any more."""
         start_ms = time_ms // self.cohort_ms * self.cohort_ms
-        if start_ms + self.cohort_ms + self._horizon_ms <= self._closed_ms:
+        if start_ms + self.cohort_ms + self._waits_ms <= self._closed_ms:
             return
         key = start_ms, self.lineage
         if key not in self._cohorts:
@@ -197,7 +197,8 @@ class PerformanceTracker:
         for key in sorted(self._cohorts):
             cohort = self._cohorts[key]
             is_complete = now_ms >= cohort.end_ms + self._horizon_ms
-            if cohort.end_ms > now_ms or (cohort.mature and not is_complete):
+            is_over = now_ms >= cohort.end_ms + self._waits_ms
+            if cohort.end_ms > now_ms or (cohort.mature and not is_over):
                 continue
             if not cohort.reports:
                 self._estimate(cohort)
@@ -214,7 +215,7 @@ class PerformanceTracker:
             has_new_labels = (cohort.all.labels, cohort.corrections) != cohort.reported
             if not cohort.reports or is_newly_mature or (is_complete and has_new_labels):
                 reports.append(self._report(cohort, now_ms, version, maturity, is_complete=is_complete))
-            if is_complete:
+            if is_over:
                 self._delays.learn(cohort.delays)
                 self._early.learn(cohort)
                 del self._cohorts[key]

@@ -52,7 +52,8 @@ class LabelAnswer(msgspec.Struct, frozen=True):
     requests_from_ms: int
     requests_to_ms: int
     """Event times, both included, between which the request must be: a label of an earlier request is after
-    the horizon, one of a later request is dated before it. Other labels are not joined."""
+    the horizon (with ``label.absent``: after two), one of a later request is dated before it. Other labels
+    are not joined."""
     result: Result
     """Result among the labels of this body with the same id. ``written``: the first; ``repeats``: the same
     value again; ``corrects``: another value; ``superseded``: dated before a label with another value."""
@@ -102,7 +103,7 @@ def answers_of(declaration: ModelDeclaration, labels: Sequence[Any]) -> list[Lab
             LabelAnswer(
                 prediction_id,
                 time_ms,
-                time_ms - declared.horizon_ms,
+                time_ms - declared.waits_ms,
                 time_ms + SKEW_MS_MAX,
                 "written" if effect == "first" else effect,
             )

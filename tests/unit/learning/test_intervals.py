@@ -150,7 +150,7 @@ def test_empty_intervals_are_closed_together(monkeypatch: pytest.MonkeyPatch, ho
             evict(now_ms)
 
         monkeypatch.setattr(setting.join, "evict", counted)
-        setting.join.horizon_ms = 300 * HOUR_MS
+        setting.join.waits_ms = 300 * HOUR_MS
         setting.add(1, END_MS - 1, 3.0)
         for passed in range(step_hours, hours + step_hours, step_hours):
             setting.close_until(END_MS + passed * HOUR_MS)

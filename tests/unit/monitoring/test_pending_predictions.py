@@ -53,6 +53,13 @@ class SameAsMemory(RuleBasedStateMachine):
             each.pop(identity)
             each.append(prediction(identity, self.time_ms))
 
+    @rule(start_ms=st.integers(-3, 40), length_ms=st.integers(0, 40))
+    def look_between(self, start_ms: int, length_ms: int) -> None:
+        stop_ms = start_ms + length_ms
+        found = list(self.tried.between(start_ms, stop_ms))
+        assert found == list(self.expected.between(start_ms, stop_ms))
+        assert all(start_ms <= each.counts_at_ms < stop_ms for each in found)
+
     @rule(identity=IDS, label=st.floats(0, 1))
     def label(self, identity: str, label: float) -> None:
         for each in (self.tried, self.expected):

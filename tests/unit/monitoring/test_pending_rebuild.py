@@ -46,15 +46,23 @@ class Topics:
             self.records.append((key, offset, msgspec.structs.replace(made, prediction_id=identity)))
 
 
+def joined(pending: PendingPredictions, absent: float | None) -> LabelJoin:
+    """Return a join in which predictions wait for `HORIZON_MS`, which is two horizons with a label if absent."""
+    if absent is None:
+        return LabelJoin(HORIZON_MS, JoinTotals(), pending)
+    return LabelJoin(HORIZON_MS // 2, JoinTotals(), pending, absent=absent)
+
+
 class Joined:
     """The ordinary way: records in the order of the topics, and snapshots on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, absent: float | None = None) -> None:
         keys = [PartitionKey(kind, number) for kind in (PREDICTION, LABEL) for number in range(PARTITIONS)]
         self.inputs = Inputs({key: Resume() for key in keys})
         self.repeats = RepeatFilter()
         self.pending = PendingPredictions()
-        self.join = LabelJoin(HORIZON_MS, JoinTotals(), self.pending)
+        self.absent = absent
+        self.join = joined(self.pending, absent)
         self.evicted_ms = BEFORE_ALL_MS
 
     def read(self, key: PartitionKey, offset: int, record: records.Prediction | records.Label) -> None:
@@ -68,6 +76,7 @@ class Joined:
                     self.join.take_waiting(entry)
         if self.inputs.frontier_ms > BEFORE_ALL_MS:
             self.evicted_ms = self.inputs.frontier_ms // HOUR_MS * HOUR_MS
+            list(self.join.settle(self.evicted_ms))
             self.join.evict(self.evicted_ms)
 
     def point(self) -> RebuildPoint:
@@ -84,7 +93,7 @@ def rebuilt(
     topics: Topics, point: RebuildPoint, snapshot: Joined, newest: list[PendingPrediction]
 ) -> list[PendingPrediction]:
     stop = {key: at.offset for key, at in snapshot.inputs.resume().items()}
-    join = LabelJoin(HORIZON_MS, JoinTotals(), PendingPredictions())
+    join = joined(PendingPredictions(), snapshot.absent)
     rebuild = PendingRebuild(join, point, stop)
     for key, offset, record in topics.records:
         if isinstance(record, records.Prediction):
@@ -96,11 +105,11 @@ def rebuilt(
     return join.pending.settle()[0]
 
 
-@given(EVENTS, st.integers(0, 60), st.integers(0, 5))
+@given(EVENTS, st.integers(0, 60), st.integers(0, 5), st.sampled_from([None, 0.0, 1.0]))
 def test_rebuild_restores_what_the_snapshot_left_on_disk(
-    events: list[tuple[int, int, str, int]], snapshot_after: int, in_snapshot: int
+    events: list[tuple[int, int, str, int]], snapshot_after: int, in_snapshot: int, absent: float | None
 ) -> None:
-    topics, live = Topics(events), Joined()
+    topics, live = Topics(events), Joined(absent)
     points: list[RebuildPoint] = with_point([], live.point(), live.evicted_ms, HORIZON_MS)
     for number, record in enumerate(topics.records[:snapshot_after]):
         live.read(*record)

@@ -336,3 +336,60 @@ def test_a_version_whose_files_were_erased_is_said_to_be_gone(settings: Settings
 def inference_versions(settings: Settings) -> dict[str, int]:
     opened = inference_log.tables(settings)
     return {name: table.version() for name, table in opened.items() if name != inference_log.EVENTS}
+
+
+ABSENT = declaration("label", horizon_hours=HORIZON_MS / HOUR_MS, absent=0)
+"""Labels are 1 above 15, so 0 means 0."""
+
+
+def taken(settings: Settings, known_ms: int) -> dict[str, float]:
+    """Return the label of each row that is taken where absent labels mean 0."""
+    data = read(settings, GIVEN, known_ms, declared=ABSENT)
+    assert data.rows["label_time_ms"].max() <= known_ms
+    return dict(zip(data.rows["prediction_id"], data.labels.tolist(), strict=True))
+
+
+def frauds(settings: Settings, *times_ms: int, last_label_ms: int = 500) -> None:
+    """Archive predictions at 10, 20, ... 90, frauds at the given times, and a label that is known last."""
+    predictions = [prediction(str(time_ms), time_ms, [1, "UA"]) for time_ms in range(10, 100, 10)]
+    last = replace(outcome("other", 400), label_time_ms=last_label_ms)
+    outcomes = [replace(outcome(str(time_ms), time_ms), label_time_ms=time_ms + 5) for time_ms in times_ms]
+    archive(settings, [*predictions, prediction("other", 400, [1, "UA"])], [*outcomes, last])
+
+
+def test_a_mature_row_without_a_label_has_the_declared_one(settings: Settings):
+    frauds(settings, 20, 70)
+    assert taken(settings, 150) == {"10": 0, "20": 1, "30": 0, "40": 0, "50": 0}
+    assert sum(taken(settings, 200).values()) == 2  # of 9 predictions
+
+
+def test_absence_is_known_only_up_to_the_last_label_that_was_joined(settings: Settings):
+    """Where drift is late, labels of later times may have been written that nobody has joined so far."""
+    frauds(settings, 20, 70, last_label_ms=130)
+    assert taken(settings, 10_000) == {"10": 0, "20": 1, "30": 0}
+
+
+def test_a_label_after_the_horizon_corrects_the_implied_one_from_its_time_on(settings: Settings):
+    chargeback = replace(
+        outcome("10", 10), label_time_ms=10 + HORIZON_MS + 50, correction=1, corrected_label=0.0
+    )
+    last = replace(outcome("other", 400), label_time_ms=500)
+    archive(
+        settings, [prediction("10", 10, [1, "UA"]), prediction("other", 400, [1, "UA"])], [chargeback, last]
+    )
+    assert taken(settings, 159) == {"10": 0}
+    assert taken(settings, 160) == {"10": 1}
+
+
+def test_a_request_that_was_asked_again_has_no_label_of_its_own(settings: Settings):
+    repeated = [prediction("a", time_ms, [time_ms, "UA"]) for time_ms in (10, 40, 10 + 3 * HORIZON_MS)]
+    labelled = [prediction("b", time_ms, [time_ms, "UA"]) for time_ms in (20, 30)]
+    last = replace(outcome("other", 4000), label_time_ms=5000)
+    archive(
+        settings,
+        [*repeated, *labelled, prediction("other", 4000, [1, "UA"])],
+        [replace(outcome("b", 30), label_time_ms=31), last],
+    )
+    data = read(settings, GIVEN, 5000, declared=ABSENT)
+    rows = list(zip(data.event_times_ms.tolist(), data.labels.tolist(), strict=True))
+    assert rows == [(10, 0), (30, 1), (10 + 3 * HORIZON_MS, 0)]

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from services.retraining.history import RetrainingHistory
@@ -16,7 +17,7 @@ from services.retraining.scheduled_requests import (
 from services.runtime.declaration import DAY_MS, HOUR_MS
 from services.runtime.settings import Settings
 from streams.records import RetrainingFinished
-from tests.unit.retraining.archived_rows import MODEL, archive, outcome
+from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
 from tests.unit.retraining.training_data import NOW_MS, declaration
 
 
@@ -93,8 +94,20 @@ def test_checks_are_a_minute_apart() -> None:
 
 @pytest.mark.parametrize(("since_ms", "count"), [(0, 2), (110, 1), (200, 0)])
 def test_labels_are_counted_in_the_archive(tmp_path: Path, since_ms: int, count: int) -> None:
-    settings = Settings(home=tmp_path)
-    assert count_labels(settings, MODEL, 0) == 0
+    settings, declared = Settings(home=tmp_path), declaration()
+    assert count_labels(settings, declared, 0) == 0
     archive(settings, [], [outcome("a", 10), outcome("b", 20)])
-    assert count_labels(settings, MODEL, since_ms) == count
-    assert count_labels(settings, "another", 0) == 0
+    assert count_labels(settings, declared, since_ms) == count
+    assert count_labels(settings, declared.model_copy(update={"name": "another"}), 0) == 0
+
+
+@pytest.mark.parametrize(("since_ms", "count"), [(0, 3), (120, 1), (130, 0)])
+def test_absent_labels_are_counted_when_their_horizon_has_passed(
+    tmp_path: Path, since_ms: int, count: int
+) -> None:
+    settings = Settings(home=tmp_path)
+    declared = declaration("label", absent=0, horizon_hours=100 / HOUR_MS)
+    assert count_labels(settings, declared, 0) == 0
+    predictions = [prediction(str(time_ms), time_ms, [1]) for time_ms in (10, 20, 30, 40)]
+    archive(settings, predictions, [msgspec.structs.replace(outcome("10", 10), label_time_ms=135)])
+    assert count_labels(settings, declared, since_ms) == count

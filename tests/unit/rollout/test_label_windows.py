@@ -45,6 +45,33 @@ def test_request_without_a_label_is_counted_apart(windows: LabelWindows) -> None
     assert found.blocks == {}
 
 
+def absent_windows() -> LabelWindows:
+    declared = declaration()
+    label = declared.label.model_copy(update={"absent": 0})
+    return LabelWindows(declared.model_copy(update={"label": label}), {}, {})
+
+
+def test_request_without_a_label_has_the_declared_one_when_its_window_has_closed() -> None:
+    windows, found = absent_windows(), evidence("paired")
+    windows.wait("p1", START_MS, VersionOutput(0.5), VersionOutput(0.9))
+    windows.close_until(START_MS + HOUR_MS, found)
+    assert found.blocks == {}
+    windows.take_label(label(1, START_MS + HOUR_MS + 1, 1.0))  # too late: the evidence is not changed
+    windows.close_until(START_MS + HOUR_MS + 1, found)
+    assert (found.labels, found.unlabelled) == (1, 0)
+    assert found.blocks["loss"][0] == [1, pytest.approx((0.69315 - 2.30259) / 4, rel=1e-4)]
+
+
+def test_requests_whose_labels_may_have_been_dropped_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_windows, "EARLY_MAX", 2)
+    windows = absent_windows()
+    for number in range(4):
+        windows.take_label(label(number, START_MS + number, 1.0))
+    for number in range(4):
+        windows.wait(f"p{number}", START_MS + number, VersionOutput(0.9))
+    assert list(windows.waiting) == ["p2", "p3"]
+
+
 def test_pair_counts_with_its_difference(windows: LabelWindows) -> None:
     found = evidence("paired")
     windows.wait("p1", START_MS, VersionOutput(0.5), VersionOutput(0.9))

@@ -33,6 +33,14 @@ def test_labels_are_known_up_to_the_slowest_partition_that_has_any() -> None:
     assert found.labels_ms == 500
 
 
+def test_missing_labels_are_known_up_to_the_slowest_partition_of_all() -> None:
+    found = Positions({key: Resume() for key in (*PREDICTIONS, *LABELS)}, all_labels=True)
+    found.pass_record(LABELS[0], 0, 900)
+    assert found.labels_ms == BEFORE_ALL_MS
+    found.add_heartbeat(LABELS[1], 0, 500)
+    assert found.labels_ms == 500
+
+
 def test_time_never_goes_back() -> None:
     found = positions()
     found.pass_record(PREDICTIONS[0], 0, 900)

@@ -50,6 +50,15 @@ def test_the_answer_says_of_each_label_when_it_counts_and_which_requests_it_can_
     ]  # fmt: skip
 
 
+def test_a_label_after_the_horizon_belongs_to_a_request_where_absent_labels_have_a_meaning():
+    declared = predictor().declaration.model_dump(by_alias=True)["label"] | {"absent": 0}
+    served = predictor(Producer(), label=declared)
+    response = clients.client(m=served).post("/feedback", json={"labels": [LABEL]})
+    (found,) = response.json()["labels"]
+    horizon_ms = served.declaration.label.horizon_ms
+    assert found["requests_from_ms"] == found["counts_from_ms"] - 2 * horizon_ms
+
+
 def test_a_value_that_stands_for_no_label_is_refused_with_its_row():
     producer = Producer()
     task = {"task": "multiclass", "classes": ["a", "b", "c"], "gates": None, "business": None}
