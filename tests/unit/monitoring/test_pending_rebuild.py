@@ -47,7 +47,7 @@ class Topics:
 
 
 def joined(pending: PendingPredictions, absent: float | None) -> LabelJoin:
-    """Return a join in which predictions wait for `HORIZON_MS`, which is two horizons with a label if absent."""
+    """Return a join in which predictions wait for `HORIZON_MS`; with a label if absent, two horizons."""
     if absent is None:
         return LabelJoin(HORIZON_MS, JoinTotals(), pending)
     return LabelJoin(HORIZON_MS // 2, JoinTotals(), pending, absent=absent)
