@@ -14,16 +14,14 @@ from services.drift.binning.binning import PredictionRows
 from services.drift.champions import Champions
 from services.drift.drift_state import DriftState
 from services.drift.evaluator import Evaluator
+from services.drift.labelled_predictions import LabelledPredictions
 from services.drift.references import References
 from services.drift.window_sequence import WindowSequence
 from services.drift.windows.window import DriftWindow
-from services.drift.windows.window_arms import shadow_values
-from services.monitoring.label_definition import label_definition
-from services.monitoring.label_join import Joined, LabelJoin, at_prediction, outcome_of
+from services.monitoring.label_join import Joined, LabelJoin
 from services.monitoring.label_values import absent_label
 from services.monitoring.pending_predictions import PendingPredictions
 from services.monitoring.pending_rebuild import point_of
-from services.runtime import topic_identity
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.quarantine import Care, RecordPlace
 from streams import records, topics
@@ -79,11 +77,7 @@ class Engine:
         self._care = care
         self.model = declaration.name
         self._basis = state_basis.basis_of(declaration)
-        self._label_definition = label_definition(declaration)
         self._topics = state.topics
-        self._sources = {
-            kind: topic_identity.source_of(state.topics.get(kind, "")) for kind in ("predictions", "labels")
-        }
         self.inputs = Inputs(by_partition(state.predictions, state.labels))
         self._read_to = list(state.read_to)
         self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
@@ -107,6 +101,9 @@ class Engine:
         self._on_disk = state.on_disk
         self.restored_segments_of = self._evaluator.restored_segments_of
         self._windows = WindowSequence(declaration, self.references, state.window, state.closed)
+        self._labels = LabelledPredictions(
+            declaration, state.topics, self._join, self._evaluator, self._windows
+        )
         self._following = state.windows_following
         # Twice the horizon: a label may come at its end, and the cohort of its prediction is reported then.
         self._following_max = 2 * (declaration.label.horizon_ms // declaration.monitoring.window_ms + 1)
@@ -285,50 +282,11 @@ class Engine:
         outputs: DriftOutputs,
         waited_for: tuple[int, int] | None = None,
     ) -> None:
-        """Write the outcome of a label, and count it unless it counts when its prediction is settled.
-
-        The label has waited for the prediction of a partition and offset.
-        """
-        entry, label, _ = joined
-        counted = self._join.counted(joined)
-        values = self._evaluator.values(joined) if counted is None else self._evaluator.measure(counted)
-        outcome = self._outcome(joined, values, "labels" if waited_for is None else "predictions")
-        if waited_for is not None:
-            outcome = at_prediction(outcome, *waited_for)
-        outputs.outcomes.setdefault(label.source_partition, []).append(outcome)
-        if entry.trace:
-            outputs.traces[outcome.source_partition, outcome.source_offset] = entry.trace
-        if counted is not None and counted.corrects is None:
-            self._count_first(index, counted, outcome, values, window)
-
-    def _outcome(self, joined: Joined, values: Sequence[float] | None, kind: str) -> records.Outcome:
-        entry, label, corrects = joined
-        measures, source = self._evaluator.measures, self._sources[kind]
-        return outcome_of(
-            self.model, entry, label, measures, values, source, self._label_definition, corrects
-        )
-
-    def _count_first(
-        self,
-        index: int,
-        joined: Joined,
-        outcome: records.Outcome,
-        values: Sequence[float] | None,
-        window: DriftWindow,
-    ) -> None:
-        """Count the first label of a prediction in the window of its time, and in the detectors of losses."""
-        entry, label, _ = joined
-        shadows = shadow_values(entry, label.value, self._evaluator.measures)
-        comparison = self._evaluator.differences.comparison(entry)
-        if label.event_time_ms >= window.start_ms:
-            window.add_outcome(entry, outcome, values, shadows, comparison)
-            if values is not None:
-                self._evaluator.add_loss(entry, values, label.event_time_ms, index)
-        elif (late := self._windows.late(label.event_time_ms, self._evaluator.champion)) is None:
-            self.totals.late_labels += 1
-        else:
-            self.totals.revised_labels += 1
-            late.add_outcome(entry, outcome, values, shadows, comparison)
+        """Write the outcome of a label that came, or that has waited for a prediction (partition, offset)."""
+        outcome = self._labels.take(index, joined, window, waited_for)
+        outputs.outcomes.setdefault(joined.label.source_partition, []).append(outcome)
+        if joined.entry.trace:
+            outputs.traces[outcome.source_partition, outcome.source_offset] = joined.entry.trace
 
     def _count_rows(self, window: DriftWindow, outputs: DriftOutputs) -> None:
         """Count the rows so far in one batch, and raise the alarms detected up to here."""
@@ -352,7 +310,8 @@ class Engine:
         """
         while (window := self._windows.open) is not None and time_ms >= window.end_ms:
             expired, unlabelled = self.totals.expired, self.totals.unlabelled
-            self._settle(window, outputs)
+            self._labels.settle(window)
+            outputs.drift += self._evaluator.take_alarms()
             self._join.evict(window.end_ms)
             if passed := self.totals.expired - expired:
                 outputs.label_coverage = 1 - (self.totals.unlabelled - unlabelled) / passed
@@ -369,13 +328,6 @@ class Engine:
             if is_waiting and self._following < self._following_max:
                 self._following += 1
                 self._windows.open_at(window.end_ms)
-
-    def _settle(self, window: DriftWindow, outputs: DriftOutputs) -> None:
-        """Count the labels of the predictions whose horizon ends with a window, see `LabelJoin.settle`."""
-        for joined in self._join.settle(window.end_ms):
-            values = self._evaluator.measure(joined)
-            self._count_first(0, joined, self._outcome(joined, values, "labels"), values, window)
-        outputs.drift += self._evaluator.take_alarms()
 
 
 def _ends_group(care: Care, rows: int, items: Sequence[Item], index: int, topic: str) -> bool:

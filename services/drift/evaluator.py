@@ -138,11 +138,6 @@ class Evaluator:
         if prediction.score is not None and self._is_champions(prediction.version, prediction.arm):
             self._performance.add_prediction(prediction.event_time_ms, prediction.score, segments)
 
-    def values(self, joined: Joined) -> list[float] | None:
-        """Return the value of each measure for a labelled prediction; None if it has no score."""
-        answer = numeric_prediction(joined.entry, self.measures)
-        return None if answer is None else self.measures.values(answer, joined.label.value)
-
     def measure(self, joined: Joined) -> list[float] | None:
         """Return the value of each measure for a labelled prediction, and count them in its cohort.
 

@@ -100,7 +100,7 @@ class PendingDisk:
         if generation:
             try:
                 with _giving_up_if_damaged(self._folder):
-                    self._restore(store, generation)
+                    self._meta = _restored(self._db, folder, store, generation)
             except BaseException:
                 self.close()
                 raise
@@ -118,19 +118,6 @@ class PendingDisk:
             if _LOCKED in str(error):
                 raise DiskInUseError(f"{reason}; only one process may use it") from error
             raise OutageError(f"{reason}; check that the disk has free space") from error
-
-    def _restore(self, store: str, generation: int) -> None:
-        found = _meta_of(self._db)
-        if found.store == store and found.generation == generation + 1:
-            _undo_last(self._db)
-            found = _meta_of(self._db)
-        if (found.store, found.generation) != (store, generation):
-            raise GenerationLostError(
-                f"{self._folder} holds generation {found.generation} of store {found.store or 'none'!r}, the "
-                f"snapshot belongs to generation {generation} of {store!r}"
-            )
-        found.appended = b""
-        self._meta = found
 
     @property
     def store(self) -> str:
@@ -282,6 +269,21 @@ def _rows(db: Rdict, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]
 def _meta_of(db: Rdict) -> _Meta:
     raw = db.get(_META)
     return msgspec.msgpack.decode(raw, type=_Meta) if raw else _Meta()
+
+
+def _restored(db: Rdict, folder: Path, store: str, generation: int) -> _Meta:
+    """Go back to a generation; raise `GenerationLostError` if the disk does not hold it."""
+    found = _meta_of(db)
+    if found.store == store and found.generation == generation + 1:
+        _undo_last(db)
+        found = _meta_of(db)
+    if (found.store, found.generation) != (store, generation):
+        raise GenerationLostError(
+            f"{folder} holds generation {found.generation} of store {found.store or 'none'!r}, the "
+            f"snapshot belongs to generation {generation} of {store!r}"
+        )
+    found.appended = b""
+    return found
 
 
 def _undo_last(db: Rdict) -> None:

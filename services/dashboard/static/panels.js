@@ -8,6 +8,7 @@ import { lastKnown, SCORE } from "./store.js";
 const $ = (id) => document.getElementById(id);
 const DRIFT_WHAT = "Population stability index against the champion’s training data, by window";
 const NO_REFERENCE = "No reference: the champion was registered without one, so features, scores and relations are not watched";
+const RARE_SHARE = 0.1; // of positive labels, below which accuracy says little
 const YEAR_MS = 366 * format.DAY_MS;
 
 function put(id, text) {
@@ -235,7 +236,19 @@ export function driftLegend(element, { columns, selected }, index) {
   legend(element, format.moment(columns.windows[at].end_ms), entries);
 }
 
-export function performanceLegend(element, { columns, harm }, index) {
+// Accuracy says little where few labels are positive: precision and recall of the latest known windows are shown instead.
+function correctness({ columns, decisions }, at) {
+  const known = decisions?.names.length === 2 ? decisions.matrices.findLastIndex((matrix, slot) => matrix && slot <= at) : -1;
+  if (known >= 0) {
+    const [negatives, positives] = decisions.matrices[known].map(([left, right]) => left + right);
+    if (positives < RARE_SHARE * (negatives + positives)) {
+      return ["precision", "recall"].map((name) => [name, format.percent(decisions[name][known], 1), "is-plain"]);
+    }
+  }
+  return [["accuracy", format.percent(columns.windows[at].accuracy, 1), "is-plain"]];
+}
+
+export function performanceLegend(element, { columns, harm, decisions }, index) {
   if (!columns.windows.length) return legend(element, format.NONE, []);
   const at = index ?? columns.windows.length - 1;
   const [live, frozen] = [columns.liveSmooth[at], columns.frozenSmooth[at]];
@@ -248,7 +261,7 @@ export function performanceLegend(element, { columns, harm }, index) {
     ["estimated before labels", format.decimal(columns.estimatedSmooth[at]), "is-dotted", "var(--second)"],
     ...running(columns, at),
     ["this window", format.decimal(columns.live[at]), "is-plain"],
-    ["accuracy", format.percent(columns.windows[at].accuracy, 1), "is-plain"],
+    ...correctness({ columns, decisions }, at),
     ["coverage", format.percent(columns.coverage[at]), "is-plain"],
   ];
   legend(element, format.moment(columns.windows[at].end_ms), entries);

@@ -67,7 +67,7 @@ class Coverage:
 
 def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -> str:
     """Return the page; with the declaration it also shows owner, alarm limit and error budget."""
-    report = window.report
+    report, rare = window.report, verdict.rare_positives(window)
     return _template().render(
         report=report,
         style=STYLE,
@@ -87,7 +87,8 @@ def as_html(window: WindowReport, declaration: ModelDeclaration | None = None) -
         loss_name=_loss_name(report),
         loss=window_loss.loss_of(report),
         reference_loss=window_loss.reference_of(report),
-        accuracy_chart=_accuracy_chart(window),
+        accuracy_chart=None if rare else _accuracy_chart(window),
+        rare=rare,
         budget=_budget(window, declaration),
         performance=window.performance,
         arms=arm_comparison.side_by_side(report),

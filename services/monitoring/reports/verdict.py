@@ -14,6 +14,19 @@ WITHOUT_REFERENCE = (
     "Register the version with driftline models register --reference; a model that learns online gets its "
     "reference from its first labels."
 )
+RARE_SHARE = 0.1
+"""Below this share of positive labels, accuracy says little: a model that finds none has 90 % or more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RarePositives:
+    """How a binary model finds a rare class, in the latest window whose labels are known."""
+
+    share: float
+    """Share of the labels that are 1."""
+    precision: float | None
+    recall: float | None
+    window_start_ms: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +93,20 @@ def ranked(report: DriftReport) -> list[FeatureDrift]:
         report.features,
         key=lambda each: (not each.drifted, -each.psi / max(each.threshold, 1e-9), each.feature),
     )
+
+
+def rare_positives(window: WindowReport) -> RarePositives | None:
+    """Return what to show in place of accuracy; None unless few of the known labels are 1."""
+    for report in reversed(window.performances):
+        if report.state == "provisional" or not report.segments or not report.labels:
+            continue
+        whole = report.segments[0]
+        share = sum(whole.positives) / report.labels
+        if not whole.positives or share >= RARE_SHARE:
+            return None
+        found = {figure.measure: figure.realised for figure in whole.figures}
+        return RarePositives(share, found.get("precision"), found.get("recall"), report.window_start_ms)
+    return None
 
 
 def accuracy_interval(report: DriftReport) -> tuple[float, float] | None:

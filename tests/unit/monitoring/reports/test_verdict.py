@@ -1,9 +1,11 @@
 """The verdict on a window, and the interval of its accuracy."""
 
+import dataclasses
+
 import msgspec
 import pytest
 
-from services.monitoring.reports import verdict
+from services.monitoring.reports import html_page, verdict
 from services.monitoring.reports.history import WindowReport
 from streams import records
 from tests.unit.monitoring.reports.windows import at
@@ -94,3 +96,31 @@ def test_features_that_are_not_compared_are_said_where_nothing_drifted():
         WindowReport(msgspec.structs.replace(report, features=[lacking, *report.features[1:]]), (), (), ())
     )
     assert found.why.startswith(f"No alarm is active. 1 of {len(report.features)} features is not compared")
+
+
+def performance(positives: int, state: str = "complete") -> records.PerformanceReport:
+    """Return a report with 200 labels, of which so many are 1."""
+    known = at(5).performance
+    assert known is not None
+    whole = msgspec.structs.replace(
+        known.segments[0], positives=[positives, 0], negatives=[150, 50 - positives]
+    )
+    return msgspec.structs.replace(known, labels=200, segments=[whole], state=state)
+
+
+def test_rare_positives_are_shown_by_precision_and_recall_of_the_latest_known_window():
+    provisional = msgspec.structs.replace(performance(0, "provisional"), labels=0)
+    window = dataclasses.replace(at(5), performances=(performance(4), provisional))
+    found = verdict.rare_positives(window)
+    assert found is not None
+    figures = {each.measure: each.realised for each in performance(4).segments[0].figures}
+    assert (found.share, found.precision, found.recall) == (0.02, figures["precision"], figures["recall"])
+    page = html_page.as_html(window)
+    assert "<dt>Accuracy</dt>" not in page
+    assert "<dt>Positive labels</dt><dd>2.0%</dd>" in page
+
+
+def test_accuracy_is_shown_where_positives_are_not_rare():
+    assert verdict.rare_positives(dataclasses.replace(at(5), performances=(performance(20),))) is None
+    assert verdict.rare_positives(dataclasses.replace(at(5), performances=())) is None
+    assert "<dt>Accuracy</dt>" in html_page.as_html(at(5))
