@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from services.feature_store import repository
+from services.operations.installation_processes import launch
 from services.operations.local_servers.cluster import Embedded, choose_port
 from services.operations.local_servers.supervisor import (
     Child,
@@ -18,7 +19,6 @@ from services.operations.local_servers.supervisor import (
     Launch,
     NotReadyError,
     Supervisor,
-    answers_ok,
 )
 from services.runtime import declaration_file, topic_creation
 from services.runtime.settings import Settings
@@ -98,7 +98,12 @@ def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
                 _finish(processes, preparation)
                 _make_topics(settings)
                 say(f"topics and features are ready ({time.monotonic() - began:.0f} s)")
-                children = [processes.start(_launch(name, settings, environment, logs)) for name in PROCESSES]
+                children = [
+                    processes.start(
+                        launch(name, settings, logs, {**environment, **_ENVIRONMENT.get(name, {})})
+                    )
+                    for name in PROCESSES
+                ]
                 processes.wait_ready(*children, seconds=_READY_SECONDS_MAX)
                 say(f"{len(children)} processes run ({time.monotonic() - began:.0f} s)")
                 yield System(settings, servers, processes)
@@ -141,12 +146,6 @@ def _environment(settings: Settings) -> dict[str, str]:
 def _preparation(environment: dict[str, str], logs: Path) -> Launch:
     command = [sys.executable, "-m", "services.demo.preparation"]
     return Launch("preparation", command, logs / "preparation.log", environment)
-
-
-def _launch(name: str, settings: Settings, environment: dict[str, str], logs: Path) -> Launch:
-    command: Sequence[str] = [sys.executable, "-m", "services.operations.cli", name]
-    ready = answers_ok(settings.host, getattr(settings, f"{name}_port"), "/health/ready")
-    return Launch(name, command, logs / f"{name}.log", {**environment, **_ENVIRONMENT.get(name, {})}, ready)
 
 
 def _make_topics(settings: Settings) -> None:

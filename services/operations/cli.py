@@ -28,6 +28,7 @@ COMMANDS = (
         "services.operations.local_servers.command:up",
         "Run Kafka, Valkey and MLflow on this machine, without Docker.",
     ),
+    ("run", "services.operations.run_command:run", "Run the processes that the declared models need."),
     (
         "features",
         "services.features.process:run",
