@@ -245,7 +245,8 @@ COMMANDS = (
         "End an arm; its share returns to the champion.",
     ),
     ("asyncapi", "services.operations.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
-    ("check", "services.operations.check:check", "Check the settings and every model declaration."),
+    ("check", "services.operations.check:check", "Check settings, models, training code and features."),
+    ("doctor", "services.operations.doctor:doctor", "Look at servers, topics, clock, disk and packages."),
 )
 """Name, target and text. A name of two words is a subcommand; its parent is also a command."""
 WITHOUT_OPTIONS = frozenset({"alerting", "archive", "dashboard", "learning", "rollout"})

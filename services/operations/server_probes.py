@@ -1,6 +1,7 @@
 """Whether the servers respond: one small request to each."""
 
 import logging
+import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,9 +28,9 @@ def unreachable_servers(settings: Settings) -> tuple[list[str], list[str]]:
     """Connect to each server; return a line for each that responds and one for each that does not."""
     well, faults = [], []
     probes: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("Kafka", _probe_kafka),
-        ("Redis", _probe_redis),
-        ("MLflow", _probe_mlflow),
+        ("Kafka", probe_kafka),
+        ("Redis", probe_redis),
+        ("MLflow", probe_mlflow),
     )
     for name, probe in probes:
         try:
@@ -39,7 +40,8 @@ def unreachable_servers(settings: Settings) -> tuple[list[str], list[str]]:
     return well, faults
 
 
-def _probe_kafka(settings: Settings) -> str:
+def probe_kafka(settings: Settings) -> str:
+    """Return where Kafka responds; raise `UnreachableError` if it does not."""
     logging.getLogger("kafka").setLevel(
         logging.CRITICAL
     )  # it warns of each attempt; we say it once, with a hint
@@ -54,7 +56,8 @@ def _probe_kafka(settings: Settings) -> str:
     return settings.broker
 
 
-def _probe_redis(settings: Settings) -> str:
+def probe_redis(settings: Settings) -> str:
+    """Return where Redis responds; raise `UnreachableError` if it does not."""
     address = _without_user(settings.redis_url)
     try:
         with redis_clients.connect_blocking(
@@ -66,12 +69,27 @@ def _probe_redis(settings: Settings) -> str:
     return address
 
 
-def _probe_mlflow(settings: Settings) -> str:
+def probe_mlflow(settings: Settings) -> str:
+    """Return where MLflow responds; raise `UnreachableError` if it does not."""
     address = _without_user(settings.mlflow_uri)
     try:
         httpx.get(f"{settings.mlflow_uri.rstrip('/')}/health", timeout=ANSWER_SECONDS_MAX).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unreachable(address, error, "DRIFTLINE_MLFLOW_URI") from error
+    return address
+
+
+def probe_schema_registry(settings: Settings) -> str:
+    """Return where the schema registry responds; raise `UnreachableError` if it does not."""
+    address = _without_user(settings.schema_registry_url)
+    password = settings.schema_registry_password.get_secret_value()
+    login = (settings.schema_registry_username, password) if settings.schema_registry_username else None
+    url = f"{settings.schema_registry_url.rstrip('/')}/subjects"
+    try:
+        trust = ssl.create_default_context(cafile=settings.schema_registry_cafile)
+        httpx.get(url, timeout=ANSWER_SECONDS_MAX, auth=login, verify=trust).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise _unreachable(address, error, "DRIFTLINE_SCHEMA_REGISTRY_URL and its user") from error
     return address
 
 
