@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.feature_store import registry_place
 from services.feature_store.plan import FeaturePlan
 from services.runtime.settings import Settings
 
@@ -23,7 +24,7 @@ class _Cached:
 
 def registry_path(settings: Settings) -> Path:
     """Return where feature_store.yaml keeps the registry."""
-    return settings.home.resolve() / "registry.db"
+    return registry_place.path(settings)
 
 
 def store(settings: Settings, plan: FeaturePlan) -> None:

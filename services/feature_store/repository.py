@@ -12,10 +12,16 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from services.feature_store import definition_faults, plan_cache, view_compiler
+from services.feature_store import (
+    definition_faults,
+    plan_cache,
+    registry_place,
+    view_compiler,
+    view_schemas,
+)
 from services.feature_store.plan import (
     FeaturePlan,
     PlanError,
@@ -25,6 +31,15 @@ from services.feature_store.typeguard_internals import late_checks
 
 if TYPE_CHECKING:
     from services.runtime.settings import Settings
+
+
+class Materialization(NamedTuple):
+    """What a materialisation of the batch views did."""
+
+    written: list[str]
+    """The views that were written."""
+    missing: dict[str, Path]
+    """Files that do not exist, by view."""
 
 
 def apply(settings: "Settings") -> FeaturePlan:
@@ -37,6 +52,7 @@ def apply(settings: "Settings") -> FeaturePlan:
         raise PlanError("\n".join(faults))
     definitions = _definitions(settings)
     with definition_faults.located(settings.feature_repo):
+        view_schemas.complete(definitions, settings.feature_repo)
         with feast_store(settings) as store:
             stale = _stale(store, definitions)
             store.apply(definitions, objects_to_delete=stale, partial=False)
@@ -53,24 +69,36 @@ def checked(settings: "Settings") -> FeaturePlan:
     changed = max((path.stat().st_mtime for path in files if path.is_file()), default=0)
     if registry.is_file() and registry.stat().st_mtime > changed:
         return load(settings)
-    with tempfile.TemporaryDirectory(prefix="driftline-check-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="driftline-check-") as folder,
+        registry_place.instead(Path(folder) / "registry.db"),
+    ):
         return apply(settings.model_copy(update={"home": Path(folder)}))
 
 
 def materialize(
     settings: "Settings", end: dt.datetime, start: dt.datetime = dt.datetime(1970, 1, 2, tzinfo=dt.UTC)
-) -> None:
-    """Let Feast write its batch views to the online store, from the files that their sources name.
+) -> Materialization:
+    """Let Feast write its batch views to the online store, from their sources, wherever these lie.
 
-    Each file holds the entity's columns, the features and ``event_timestamp``; rows from start to end are
-    written.
+    Rows from start to end are written. Views whose file does not exist are left out.
     """
     names = [view.name for view in load(settings).views if view.kind is ViewKind.BATCH]
     if not names:
-        return
+        return Materialization([], {})
     with feast_store(settings) as store:
-        store.materialize(start_date=start, end_date=end, feature_views=names, disable_event_timestamp=False)
-    compile_plan(settings)  # materialising changes the registry, and with it the digest
+        files = {
+            name: view_schemas.missing_file(store.get_feature_view(name), settings.feature_repo)
+            for name in names
+        }
+        missing = {name: file for name, file in files.items() if file is not None}
+        if written := [name for name in names if name not in missing]:
+            store.materialize(
+                start_date=start, end_date=end, feature_views=written, disable_event_timestamp=False
+            )
+    if written:
+        compile_plan(settings)  # materialising changes the registry, and with it the digest
+    return Materialization(written, missing)
 
 
 def compile_plan(settings: "Settings") -> FeaturePlan:
@@ -89,10 +117,10 @@ def compile_plan(settings: "Settings") -> FeaturePlan:
                 file = view_compiler.batch_file(view, settings)
                 views.append(dataclasses.replace(compiled, batch_file=file))
         views.sort(key=lambda view: view.name)
-        services = {}
+        services, not_run = {}, view_compiler.not_run(store)
         for service in store.list_feature_services():
             with _collected(faults):
-                services[service.name] = view_compiler.references(service)
+                services[service.name] = view_compiler.references(service, not_run)
         materialized = {
             view.name: view_compiler.materialized(view) for view in batches if view.materialization_intervals
         }
@@ -179,10 +207,16 @@ def feast_store(settings: "Settings") -> Iterator[Any]:
     """Open Feast's `FeatureStore` of the repository."""
     with late_checks():
         from feast import FeatureStore  # late: imports Feast, 1.3 s
+        from feast.repo_config import load_repo_config
 
     settings.home.mkdir(parents=True, exist_ok=True)
+    registry = plan_cache.registry_path(settings)
+    registry.parent.mkdir(parents=True, exist_ok=True)
     with environment(settings), quiet():
-        yield FeatureStore(repo_path=str(settings.feature_repo))
+        folder = settings.feature_repo
+        config = load_repo_config(folder, folder / definition_faults.STORE_FILE)
+        config.registry.path = str(registry)
+        yield FeatureStore(repo_path=str(folder), config=config)
 
 
 @contextlib.contextmanager

@@ -86,7 +86,10 @@ def stream_view(view: Any, entities: dict[str, Any]) -> View:
                 f"view {view.name!r}: entity {name!r} is not registered; define it in the repository"
             )
     if view.udf is not None or view.feature_transformation is not None:
-        raise PlanError(f"view {view.name!r}: udf: stream views cannot have transformations; remove the udf")
+        raise PlanError(
+            f"view {view.name!r}: udf: stream views cannot have transformations: remove the udf, and compute "
+            "its columns before the events are written, or in the model (training.py)"
+        )
     source = _source(view)
     fields = {field.name: field for field in source.fields}
     for key in _join_keys(view):
@@ -129,7 +132,9 @@ def _source(view: Any) -> StreamSource:
     except ValueError as error:
         raise PlanError(f"{where}: {error}") from error
     if source.field_mapping:
-        raise PlanError(f"{where}: field_mapping is not supported; use the names of the message's fields")
+        raise PlanError(
+            f"{where}: field_mapping is not supported: remove it, and use the names of the message's fields"
+        )
     fields, encoding = message_fields(where, options.message_format, source.tags)
     event_time = view.timestamp_field or source.timestamp_field
     types = {field.name: field for field in fields}
@@ -249,13 +254,32 @@ def _column(view: Any, field: Any) -> Column:
     return Column(field.name, kind)
 
 
-def references(service: Any) -> tuple[ServiceFeature, ...]:
-    """Return the features of a FeatureService, in its order; raise `PlanError` for what cannot be served."""
+def not_run(store: Any) -> dict[str, str]:
+    """Return why features of some views of a `FeatureStore` cannot be served, by view."""
+    on_demand = (
+        "on-demand feature views are not run: remove it from the service, and compute its features in the "
+        "model (training.py) or in the application"
+    )
+    labels = "a label view has no features: remove it from the service"
+    return dict.fromkeys((view.name for view in store.list_on_demand_feature_views()), on_demand) | (
+        dict.fromkeys((view.name for view in store.list_label_views()), labels)
+    )
+
+
+def references(service: Any, not_run: Mapping[str, str]) -> tuple[ServiceFeature, ...]:
+    """Return the features of a FeatureService, in its order; raise `PlanError` for what cannot be served.
+
+    ``not_run`` are the reasons by view, see there.
+    """
     references = []
     for projection in service.feature_view_projections:
+        where = f"service {service.name!r}: view {projection.name!r}"
+        if projection.name in not_run:
+            raise PlanError(f"{where}: {not_run[projection.name]}")
         if projection.join_key_map:
             raise PlanError(
-                f"service {service.name!r}: view {projection.name!r}: join_key_map is not supported"
+                f"{where}: join_key_map is not supported: name the field of the requests as the join key, or "
+                "define the view once more, with an entity that has the other join key"
             )
         references += [ServiceFeature(projection.name, feature.name) for feature in projection.features]
     names = [reference.feature for reference in references]

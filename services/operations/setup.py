@@ -10,7 +10,7 @@ from services.feature_store import repository
 from services.feature_store.plan import FeaturePlan, PlanError
 from services.model_registry import signing
 from services.operations import schema_checks
-from services.runtime.command_output import fail, ok
+from services.runtime.command_output import fail, ok, warn
 from services.runtime.declaration import DeclarationError
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -75,10 +75,11 @@ def _make_key(settings: Settings) -> None:
 
 
 def _materialize(settings: Settings) -> None:
-    """Let Feast write its batch views, if their source files exist."""
-    folder = settings.home.resolve() / "batch"
-    if any(folder.glob("*.parquet")):
-        repository.materialize(settings, dt.datetime.now(dt.UTC))
-        ok("materialised the batch views")
-    else:
-        ok(f"found no files in {folder}: features of batch views will be missing")
+    """Let Feast write its batch views whose sources exist; say which do not."""
+    done = repository.materialize(settings, dt.datetime.now(dt.UTC))
+    if done.written:
+        ok(f"materialised the batch views {', '.join(done.written)}")
+    for view, file in done.missing.items():
+        warn(
+            f"view {view}: its file {file} does not exist: its features will be missing until the next setup"
+        )

@@ -75,7 +75,7 @@ def service(*projections: Any) -> Any:
 
 
 def test_a_service_keeps_the_order_of_its_projections() -> None:
-    references = view_compiler.references(service(projection("b", "y", "x"), projection("a", "z")))
+    references = view_compiler.references(service(projection("b", "y", "x"), projection("a", "z")), {})
     assert references == tuple(ServiceFeature(*pair) for pair in (("b", "y"), ("b", "x"), ("a", "z")))
 
 
@@ -88,4 +88,4 @@ def test_a_service_keeps_the_order_of_its_projections() -> None:
 )
 def test_what_a_service_cannot_serve_is_refused(projections: list[Any], named: str) -> None:
     with pytest.raises(PlanError, match=named):
-        view_compiler.references(service(*projections))
+        view_compiler.references(service(*projections), {})
