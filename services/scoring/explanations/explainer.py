@@ -1,7 +1,8 @@
 """Explains predictions: what each feature contributed to a score, as Shapley values.
 
-The contributions of a row and the base value (the mean score of recently served rows, whether they came over
-HTTP or from Kafka) sum to the row's score.
+The contributions of a row and the base value (the mean score of the background) sum to the row's score. The
+background is the sample of training rows that the version keeps as its golden batch, so the first explanation
+is as good as a later one. A version without one, which learns online, is compared with recently served rows.
 How they are computed depends on the model: `services.scoring.explanations.shap_values`.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from services.model_registry.contract import Model
+from services.model_registry.contract import LoadedVersion, Model
 from services.model_registry.sklearn_flavour.model import SklearnModel
 from services.scoring import recent_rows
 from services.scoring.explanations import shap_values
@@ -56,18 +57,21 @@ class Explainer:
             outputs: Outputs of the model, (n,) or (n, n_classes).
 
         Raises:
-            NoBackgroundError: Fewer than `OTHER_ROWS_MIN` other rows were served since the start.
+            NoBackgroundError: The version has no sample of training rows, and fewer than `OTHER_ROWS_MIN`
+                other rows were served since the start.
             NotInstalledError: The optional packages are missing.
             TimeoutError: The explanation took longer than `SECONDS_MAX`.
         """
         deadline_seconds = time.monotonic() + SECONDS_MAX
         rows_of = self._pipeline.features.inputs
-        inputs, background = rows_of(features), rows_of(self._background(len(arms)))
+        inputs = rows_of(features)
         versions = np.array([arm.version for arm in arms])
         found: dict[int, Explanation | None] = {}
         for version in np.unique(versions).tolist():
             rows = np.flatnonzero(versions == version)
             loaded = await self._pipeline.versions.loaded.get(version)
+            sample = _training_sample(loaded, inputs)
+            background = rows_of(self._recent(len(arms))) if sample is None else sample
             bounded = _DeadlineModel(loaded.model, self._pipeline.task, deadline_seconds)
             if time.monotonic() > deadline_seconds:
                 raise TimeoutError
@@ -77,7 +81,7 @@ class Explainer:
             found |= zip(rows.tolist(), explained, strict=True)
         return [found[row] for row in range(len(arms))]
 
-    def _background(self, count: int) -> FeatureColumns:
+    def _recent(self, count: int) -> FeatureColumns:
         recent = self._pipeline.features.recent
         others = len(recent) - min(count, recent_rows.ADDED_ROWS_MAX)
         if others < OTHER_ROWS_MIN:
@@ -104,6 +108,20 @@ class Explainer:
                 one = {name: column[row : row + 1] for name, column in inputs.items()}
                 explained[index] = await in_background(model.by_outputs, background, one, outputs[row])
         return explained
+
+
+def _training_sample(loaded: LoadedVersion, inputs: FeatureColumns) -> FeatureColumns | None:
+    """Return the training rows of a version with a column for each input; None if it has too few.
+
+    An input that the version does not have contributes nothing, whatever its value is.
+    """
+    rows = 0 if loaded.batch is None else len(loaded.batch.outputs)
+    if loaded.batch is None or rows < OTHER_ROWS_MIN:
+        return None
+    columns = loaded.batch.columns
+    return {
+        name: columns[name] if name in columns else np.resize(each, rows) for name, each in inputs.items()
+    }
 
 
 def _without(background: FeatureColumns, errors: RowErrors) -> FeatureColumns:

@@ -6,6 +6,8 @@ import sys
 import numpy as np
 import pytest
 
+from services.model_registry.contract import LoadedVersion
+from services.model_registry.golden_batch import GoldenBatch
 from services.scoring.explanations import explainer
 from streams import codec
 from tests.unit.scoring.fakes import GatedModel, HalfOfX, event, predictor
@@ -164,6 +166,35 @@ def test_without_other_rows_there_is_no_explanation_and_the_response_says_so(row
     assert response.status_code == 503
     assert "no background yet" in response.json()["error"]
     assert response.headers["Retry-After"]
+
+
+def test_the_first_explanation_is_against_the_training_sample():
+    """No other request was served. The base value is the mean score of the sample."""
+    model = MixedInputs()
+    sample = {
+        "x": np.array([1.0, 2.0, 3.0, 4.0]),
+        "who": np.array([None] * 4, dtype=object),
+        "f": np.array([0.0, 0.0, 1.0, 1.0]),
+    }
+    version = LoadedVersion(model, GoldenBatch(sample, model.predict(sample)))
+    response = client(models={1: version}).post("/predict", json={"rows": [ROW], "explain": True})
+    assert response.status_code == 200
+    (prediction,) = response.json()["predictions"]
+    explained = prediction["explanation"]
+    assert explained["base_value"] == pytest.approx(model.predict(sample).mean())
+    assert explained["contributions"]["who"] != 0
+    total = explained["base_value"] + sum(explained["contributions"].values())
+    assert total == pytest.approx(prediction["score"])
+
+
+def test_an_input_that_the_version_does_not_have_contributes_nothing():
+    model = HalfOfX()
+    version = LoadedVersion(model, GoldenBatch({"x": np.arange(4.0)}, np.arange(4.0) / 2))
+    response = client(models={1: version}).post("/predict", json={"rows": [ROW], "explain": True})
+    (prediction,) = response.json()["predictions"]
+    contributions = prediction["explanation"]["contributions"]
+    assert (contributions["who"], contributions["f"]) == (0, 0)
+    assert contributions["x"] == pytest.approx(prediction["score"] - 0.75)
 
 
 def test_the_background_has_the_rows_that_came_from_kafka():
