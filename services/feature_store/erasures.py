@@ -77,18 +77,15 @@ class ErasedSubjects:
             for each in by_digest.get(digest_of(salt, {name: parts[name] for name in names}), ())
         ]
 
-    def is_erased(self, parts: Mapping[str, Any], topic: str, partition: int, offset: int) -> bool:
-        """Return whether an event was before the erasure of its entity.
+    def covers(self, erasure: Erasure, topic: str, partition: int, offset: int) -> bool:
+        """Return whether an event of the erased subject was before its erasure.
 
         Args:
-            parts: The values of the entity's join keys.
+            erasure: The subject's.
             topic: Source topic of the event.
             partition: Its source partition.
             offset: Its offset there.
         """
-        return any(self._covers(each, topic, partition, offset) for each in self.of(parts))
-
-    def _covers(self, erasure: Erasure, topic: str, partition: int, offset: int) -> bool:
         ends = erasure.offsets.get(topic, ())
         known, now = erasure.topic_ids.get(topic), self._topic_ids.get(topic)
         if known and now and known != now:

@@ -16,6 +16,10 @@ from streams.records import Erasure
 log = structlog.get_logger()
 
 
+REMEMBERED_MAX = 20_000
+"""Entities whose erasures are remembered, so that not each event needs a digest: as many as a slice has."""
+
+
 class ErasedEvents:
     """The erasures that this process knows. Without any, it costs nothing."""
 
@@ -36,6 +40,7 @@ class ErasedEvents:
         self._topic_ids: Mapping[str, str] = {}
         self._known: Sequence[Erasure] = ()
         self._subjects = ErasedSubjects()
+        self._remembered: dict[tuple[str, Entity], Sequence[Erasure]] = {}
 
     @classmethod
     def of(cls, settings: Settings, project: str) -> "ErasedEvents":
@@ -64,13 +69,13 @@ class ErasedEvents:
     def note_topics(self, topic_ids: Mapping[str, str]) -> None:
         """Take the ids of the source topics: offsets in an erasure are of one topic."""
         self._topic_ids = dict(topic_ids)
-        self._subjects = ErasedSubjects(self._known, self._topic_ids)
+        self._take(self._known)
 
     async def refresh(self) -> None:
         """Read the erasures again. Raises `KafkaError`."""
         found = list(await asyncio.to_thread(self._read))
         if found != list(self._known):
-            self._known, self._subjects = found, ErasedSubjects(found, self._topic_ids)
+            self._take(found)
             log.info("features.erasures_read", erasures=len(found))
 
     def is_erased(self, logic: ViewLogic, event: Event) -> bool:
@@ -78,8 +83,10 @@ class ErasedEvents:
         entity, source = logic.entity(event.value), logic.view.source
         if not self._subjects or entity is None or source is None:
             return False
-        parts = _parts(logic, entity)
-        return self._subjects.is_erased(parts, source.topic, event.source_partition, event.source_offset)
+        return any(
+            self._subjects.covers(each, source.topic, event.source_partition, event.source_offset)
+            for each in self._of(logic, entity)
+        )
 
     def kept(self, logic: ViewLogic, events: Sequence[Event]) -> Sequence[Event]:
         """Return the other events of a view."""
@@ -89,8 +96,19 @@ class ErasedEvents:
 
     def has(self, logic: ViewLogic, entity: Entity) -> bool:
         """Return whether an entity was erased, now or earlier: then its row may be gone."""
-        return bool(self._subjects and self._subjects.of(_parts(logic, entity)))
+        return bool(self._subjects and self._of(logic, entity))
 
+    def _take(self, found: Sequence[Erasure]) -> None:
+        self._known, self._subjects = found, ErasedSubjects(found, self._topic_ids)
+        self._remembered.clear()
 
-def _parts(logic: ViewLogic, entity: Entity) -> Mapping[str, object]:
-    return {key.name: value for key, value in zip(logic.view.join_keys, entity, strict=True)}
+    def _of(self, logic: ViewLogic, entity: Entity) -> Sequence[Erasure]:
+        """Return the erasures of an entity of a view."""
+        name = (logic.view.name, entity)
+        found = self._remembered.get(name)
+        if found is None:
+            if len(self._remembered) >= REMEMBERED_MAX:
+                self._remembered.clear()
+            parts = {key.name: value for key, value in zip(logic.view.join_keys, entity, strict=True)}
+            found = self._remembered[name] = self._subjects.of(parts)
+        return found

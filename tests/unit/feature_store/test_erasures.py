@@ -1,5 +1,7 @@
 """Events of erased subjects are recognised without their value, up to the end at the erasure."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -29,6 +31,12 @@ def erasure(
     )
 
 
+def is_erased(
+    subjects: ErasedSubjects, parts: dict[str, Any], topic: str, partition: int, offset: int
+) -> bool:
+    return any(subjects.covers(each, topic, partition, offset) for each in subjects.of(parts))
+
+
 @pytest.mark.parametrize(
     ("parts", "topic", "partition", "offset", "expected"),
     [
@@ -46,20 +54,20 @@ def test_events_before_the_end_of_their_partition_are_erased(
     parts: dict[str, str], topic: str, partition: int, offset: int, *, expected: bool
 ) -> None:
     subjects = ErasedSubjects([erasure({"tailnum": "N1"})])
-    assert subjects.is_erased(parts, topic, partition, offset) is expected
+    assert is_erased(subjects, parts, topic, partition, offset) is expected
 
 
 def test_offsets_of_a_topic_that_was_recreated_count_no_more() -> None:
     known = [erasure({"tailnum": "N1"})]
-    assert ErasedSubjects(known, {TOPIC: "id"}).is_erased({"tailnum": "N1"}, TOPIC, 0, 0)
-    assert not ErasedSubjects(known, {TOPIC: "another"}).is_erased({"tailnum": "N1"}, TOPIC, 0, 0)
+    assert is_erased(ErasedSubjects(known, {TOPIC: "id"}), {"tailnum": "N1"}, TOPIC, 0, 0)
+    assert not is_erased(ErasedSubjects(known, {TOPIC: "another"}), {"tailnum": "N1"}, TOPIC, 0, 0)
 
 
 def test_a_part_of_a_subject_of_two_parts_is_not_erased() -> None:
     subjects = ErasedSubjects([erasure({"carrier": "UA", "origin": "EWR"})])
-    assert subjects.is_erased({"carrier": "UA", "origin": "EWR"}, TOPIC, 0, 0)
-    assert not subjects.is_erased({"carrier": "UA"}, TOPIC, 0, 0)
-    assert not subjects.is_erased({"carrier": "UA", "origin": "JFK"}, TOPIC, 0, 0)
+    assert is_erased(subjects, {"carrier": "UA", "origin": "EWR"}, TOPIC, 0, 0)
+    assert not is_erased(subjects, {"carrier": "UA"}, TOPIC, 0, 0)
+    assert not is_erased(subjects, {"carrier": "UA", "origin": "JFK"}, TOPIC, 0, 0)
 
 
 def test_two_erasures_of_one_subject_and_two_salts_are_all_known() -> None:
@@ -70,9 +78,9 @@ def test_two_erasures_of_one_subject_and_two_salts_are_all_known() -> None:
             erasure({"user": 9}, {TOPIC: [1]}, b"t" * 32),
         ]
     )
-    assert subjects.is_erased({"user": 7}, TOPIC, 0, 7)
-    assert subjects.is_erased({"user": 9}, TOPIC, 0, 0)
-    assert not subjects.is_erased({"user": 9}, TOPIC, 0, 1)
+    assert is_erased(subjects, {"user": 7}, TOPIC, 0, 7)
+    assert is_erased(subjects, {"user": 9}, TOPIC, 0, 0)
+    assert not is_erased(subjects, {"user": 9}, TOPIC, 0, 1)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))

@@ -3,7 +3,10 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from services.feature_store.erasures import digest_of
+from services.features import erased_events
 from services.features.erased_events import ErasedEvents
 from services.features.view_state import Event, ViewLogic
 from streams.records import Erasure
@@ -48,3 +51,12 @@ def test_a_recreated_topic_has_none_of_these_events() -> None:
     asyncio.run(erased.refresh())
     erased.note_topics({"orders": "second"})
     assert erased.kept(moved, [of_mill := event("mill", 0)]) == [of_mill]
+
+
+def test_more_entities_than_are_remembered_are_all_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erased_events, "REMEMBERED_MAX", 3)
+    _, moved = (ViewLogic("p", view) for view in views(""))
+    erased = ErasedEvents(lambda: [erasure("mill", 5)])
+    asyncio.run(erased.refresh())
+    events = [event(shop, 0) for shop in ("a", "b", "mill", "c", "d", "mill", "mill")]
+    assert [each.value.shop for each in erased.kept(moved, events)] == ["a", "b", "c", "d"]

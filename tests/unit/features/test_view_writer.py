@@ -8,13 +8,16 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.feature_store import feast_layout
+from services.feature_store.erasures import digest_of
 from services.features.decoder import SourceDecoder
+from services.features.erased_events import ErasedEvents
 from services.features.row_store import StateLostError, WriteConflictError
 from services.features.state_cache import StateCachePool
 from services.features.view_progress import ViewPosition, ViewProgress
 from services.features.view_state import Event, ViewLogic
 from services.features.view_writer import ViewWriter
 from streams import records, topics
+from streams.records import Erasure
 from tests.unit.features.fakes import BY_ID, SOURCE, FakeProducer, FakeRowStore, order
 
 LOGIC = ViewLogic("p", BY_ID)
@@ -139,3 +142,25 @@ def test_memory_does_not_grow_with_the_entities_nor_with_the_partitions(partitio
         assert sum(cache.size_bytes for cache in held) <= 20_000
     assert len(store.rows) == 1024
     assert sum(len(cache.entries) for cache in held) < 512
+
+
+class LosingStore(FakeRowStore):
+    """Finds that the rows of a write are gone."""
+
+    async def write(self, position: ViewPosition, field: bytes, writes: Any) -> None:
+        del field, writes
+        raise StateLostError(position.view, "gone")
+
+
+@pytest.mark.parametrize(("erased", "error"), [("a", WriteConflictError), ("b", StateLostError)])
+def test_a_row_that_is_gone_is_no_loss_if_its_entity_was_erased(erased: str, error: type[Exception]) -> None:
+    """The erasure is read only then; a loss would build the view again."""
+    salt, store, producer = b"s" * 32, LosingStore(), FakeProducer()
+    known = Erasure(
+        erasure_id="e", join_keys=["id"], salt=salt, digest=digest_of(salt, {"id": erased}), at_ms=0,
+        expires_ms=None, offsets={SOURCE.topic: [0]},
+    )  # fmt: skip
+    fakes: tuple[Any, Any] = (store, producer)
+    view = ViewWriter(LOGIC, *fakes, StateCachePool(), erased=ErasedEvents(lambda: [known]))
+    with pytest.raises(error):
+        asyncio.run(view.write(0, AT, [event(0)]))
