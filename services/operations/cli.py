@@ -246,6 +246,7 @@ COMMANDS = (
     ),
     ("asyncapi", "services.operations.asyncapi:asyncapi", "Write the AsyncAPI document of all topics."),
     ("check", "services.operations.check:check", "Check settings, models, training code and features."),
+    ("schema", "services.operations.schema_command:schema", "Write the JSON Schema of model.yaml."),
     ("doctor", "services.operations.doctor:doctor", "Look at servers, topics, clock, disk and packages."),
 )
 """Name, target and text. A name of two words is a subcommand; its parent is also a command."""

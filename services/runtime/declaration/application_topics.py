@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 from services.runtime.suggestions import suggestion
@@ -32,7 +32,14 @@ def _schema(columns: Any) -> Any:
     return tuple(fields)
 
 
-Schema = Annotated[tuple[codec.Field, ...], BeforeValidator(_schema)]
+_KINDS = "|".join(codec.FieldType)
+Schema = Annotated[
+    tuple[codec.Field, ...],
+    BeforeValidator(_schema),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"type": "string", "pattern": rf"^({_KINDS})\??$"}}
+    ),
+]
 
 
 def _topic_name(name: str) -> str:

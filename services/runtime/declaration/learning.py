@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from services.runtime import times
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
@@ -18,15 +18,22 @@ def _time_ms(value: Any) -> Any:
     return value if value is None else times.instant_ms(str(value))
 
 
+Time = Annotated[
+    int | None,
+    BeforeValidator(_time_ms),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+]
+
+
 class LearningReference(Strict):
     """The labelled predictions from which the reference of a model that learns online is made."""
 
     rows: int = Field(5000, ge=REFERENCE_ROWS_MIN, le=50_000)
     """Maximum number of them, the first ones by event time; they are kept in the checkpoint until the label
     horizon of the last one has passed."""
-    since_ms: Annotated[int | None, BeforeValidator(_time_ms)] = Field(None, alias="since")
+    since_ms: Time = Field(None, alias="since")
     """Event time of the first one, with an offset; default: the first prediction with a score."""
-    until_ms: Annotated[int | None, BeforeValidator(_time_ms)] = Field(None, alias="until")
+    until_ms: Time = Field(None, alias="until")
     """Event time at which the period ends, even with fewer rows; default: when there are enough."""
 
     def contains(self, time_ms: int) -> bool:

@@ -4,7 +4,7 @@ import itertools
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
 
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
@@ -38,7 +38,12 @@ def _written(weight: int) -> str:
 class RolloutStep(Strict):
     """A part of a rollout: which keys the new version answers, and how long it is watched there."""
 
-    share: Annotated[int, BeforeValidator(_share), PlainSerializer(_written, when_used="json")]
+    share: Annotated[
+        int,
+        BeforeValidator(_share),
+        PlainSerializer(_written, when_used="json"),
+        WithJsonSchema({"type": "string", "pattern": rf"^({SHADOW}|{_PERCENT.pattern})$"}),
+    ]
     """Share of the keys, in 1/10,000; 0: a shadow, which answers none."""
     minimum_hours: float = Field(1, ge=0, le=MAXIMUM_HOURS)
     """Minimum event time before the step may be passed."""
