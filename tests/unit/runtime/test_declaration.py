@@ -540,3 +540,10 @@ def test_absent_labels_are_refused_where_absence_cannot_be_told() -> None:
     assert "remove monitoring.sample or gates" in faults(sampled)[0]
     without = {key: value for key, value in label.items() if key != "horizon_hours"}
     assert faults(document(label=without)) == ["label.horizon_hours: Field required"]
+
+
+def test_gates_of_rare_positives_have_floors_of_average_precision_precision_and_recall() -> None:
+    limits = {name: {"min": 0.3} for name in ("average_precision", "precision", "recall")}
+    gates = declared(document(gates={"limits": limits})).gates
+    assert gates is not None
+    assert {name: each.min for name, each in gates.limits.items()} == dict.fromkeys(limits, 0.3)
