@@ -97,8 +97,15 @@ class _MonthScores:
 class RequestAccount:
     """Counts of requests, predictions, repeats and labels; alarms; versions; scores by month."""
 
-    def __init__(self, model: str, request_topic: str, frozen_arm: str | None) -> None:
+    def __init__(
+        self,
+        model: str,
+        request_topic: str,
+        frozen_arm: str | None,
+        calendar: months.Calendar = months.FLIGHTS,
+    ) -> None:
         """Start empty."""
+        self._calendar = calendar
         self.model = model
         self.request_topic = request_topic
         self.frozen_arm = frozen_arm
@@ -125,7 +132,7 @@ class RequestAccount:
         self._prediction_repeats = RepeatFilter()
         self._outcome_repeats = RepeatFilter()
         self._letters_seen: set[tuple[str, int, int]] = set()
-        self._months = [_MonthScores() for _ in months.NAMES]
+        self._months = [_MonthScores() for _ in calendar.names]
 
     def start_scoring(self, offsets: dict[int, int]) -> None:
         """Record the next offset of each request partition at the time of the first model."""
@@ -142,11 +149,11 @@ class RequestAccount:
             elif record.score is not None:
                 self.predicted += 1
                 times.append(record.event_time_ms)
-            elif record.event_time_ms < months.SCORING_START_MS:
+            elif record.event_time_ms < self._calendar.scoring_start_ms:
                 self.collected += 1
             else:
                 self.unscored += 1
-        for month, count in enumerate(np.bincount(months.month_of(np.array(times, dtype=np.int64)))):
+        for month, count in enumerate(np.bincount(self._calendar.month_of(np.array(times, dtype=np.int64)))):
             self._months[month].requests += int(count)
 
     def add_outcomes(self, values: Sequence[bytes]) -> None:
@@ -174,7 +181,7 @@ class RequestAccount:
 
     def _add_scores(self, times_ms: months.Integers, rows: months.Floats) -> None:
         self.outcome_time_ms = max(self.outcome_time_ms, int(times_ms.max()))
-        row_months = months.month_of(times_ms)
+        row_months = self._calendar.month_of(times_ms)
         for month in np.unique(row_months).tolist():
             self._months[month].add(rows[row_months == month])
 
@@ -222,7 +229,7 @@ class RequestAccount:
 
     def months(self, *, with_auc: bool = False) -> list[Month]:
         """Summarise each month that has requests with a score."""
-        named = zip(months.NAMES, self._months, strict=True)
+        named = zip(self._calendar.names, self._months, strict=True)
         return [scores.summary(name, with_auc=with_auc) for name, scores in named if scores.requests]
 
     def faults(self, requests_sent: int, collecting_sent: int) -> list[str]:
@@ -239,7 +246,7 @@ class RequestAccount:
             )
         if collecting_sent != self.collected + self.dead_letters_before:
             found.append(
-                f"{collecting_sent:,} requests were sent in January, but {self.collected:,} collected + "
+                f"{collecting_sent:,} requests were sent without a model, but {self.collected:,} collected + "
                 f"{self.dead_letters_before:,} dead letters = {self.collected + self.dead_letters_before:,}"
             )
         return found

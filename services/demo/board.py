@@ -1,4 +1,4 @@
-"""The terminal board: progress of the year, quality of the models, alarms. Rendering only."""
+"""The terminal board: progress, quality of the models, alarms. Rendering only."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from services.demo import months
 from services.demo.account import Month
+from services.demo.months import FLIGHTS, Calendar
 from services.demo.summary import decimal
 from streams import records
 
@@ -46,6 +46,7 @@ class BoardState:
     """All finished retrainings in the order of event time."""
     open_reasons: Sequence[str] = ()
     """Reasons of the running retrainings."""
+    calendar: Calendar = FLIGHTS
 
     @property
     def lag_hours(self) -> float:
@@ -54,7 +55,7 @@ class BoardState:
 
     @property
     def share(self) -> float:
-        """Share of the year that was played, 0 to 1."""
+        """Share of the time that was played, 0 to 1."""
         length = self.end_ms - self.start_ms
         return min(1.0, max(0.0, (self.position_ms - self.start_ms) / length)) if length > 0 else 0.0
 
@@ -127,7 +128,7 @@ def month_line(snapshot: BoardState, month: str) -> str:
 def _progress(snapshot: BoardState) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_row(
-        Text(months.local_text(snapshot.position_ms), style="bold"),
+        Text(snapshot.calendar.local_text(snapshot.position_ms), style="bold"),
         ProgressBar(total=1.0, completed=snapshot.share, width=40),
         Text(f"{snapshot.share:4.0%}"),
         Text(snapshot.phase, style="yellow" if snapshot.open_reasons else "green"),
@@ -183,13 +184,13 @@ def _happenings(snapshot: BoardState, lines: int) -> RenderableType:
             else f"{result.result}: {'; '.join(result.reasons)}"
         )
         grid.add_row(
-            Text(months.local_text(result.requested_at_ms), style="dim"),
+            Text(snapshot.calendar.local_text(result.requested_at_ms), style="dim"),
             Text("retrained", style="green" if promoted else "yellow"),
             Text(f"{text} ({result.trigger})", overflow="ellipsis"),
         )
     for alarm in reversed(snapshot.alarms[-(lines // 3) :]):
         grid.add_row(
-            Text(months.local_text(alarm.detected_at_ms), style="dim"),
+            Text(snapshot.calendar.local_text(alarm.detected_at_ms), style="dim"),
             Text(f"{alarm.kind} drift", style="red"),
             Text(alarm.message, overflow="ellipsis"),
         )

@@ -1,4 +1,4 @@
-"""``driftline demo``: the whole system on a year of real flights, in one command."""
+"""``driftline demo``: the whole system on a world of events, in one command."""
 
 import sys
 from pathlib import Path
@@ -13,6 +13,7 @@ _WIDTH_WITHOUT_TERMINAL = 120
 
 
 def demo(
+    world: str = "flights",
     *,
     speed: str | None = None,
     as_fast_as_possible: Annotated[bool, Parameter(name="--max", negative="")] = False,
@@ -22,23 +23,25 @@ def demo(
     home: Path | None = None,
     lead_hours: float | None = None,
 ) -> None:
-    """Stream the flights of 2013 through features, scoring, drift and retraining, and show the results live.
+    """Stream a world through features, scoring, drift and retraining, and show the results live.
 
     Starts Kafka, Valkey, MLflow and every process of Driftline on this machine, always with empty data.
-    January is collected and trains the first model; February to December are scored. On a terminal, the
-    dashboard then keeps running until Ctrl-C.
+    The first part is collected and trains the first model; the rest is scored. On a terminal, the dashboard
+    then keeps running until Ctrl-C.
 
     Args:
+        world: flights (the year 2013 of New York) or payments (fraud that changes, with late chargebacks).
         speed: Event time per wall time; 86400x is one day per second.
         as_fast_as_possible: Play as fast as the processes can follow; this is the default.
         summary: Write the result to this file, as JSON.
-        chronicle: Write every alarm and retraining to this file, as Markdown, with what had happened.
-        until: Send no requests from this date on (2013-02-02 to 2014-01-01).
+        chronicle: Write every alarm and retraining of the flights to this file, as Markdown.
+        until: Send no requests from this date on (flights: 2013-02-02 to 2014-01-01).
         home: Folder of the demo's data and logs, emptied at the start; default: .driftline/demo.
         lead_hours: Maximum lead of event time over drift; at most what the model declares.
     """
     try:
         parsed = options.parse(
+            world=world,
             speed=speed,
             as_fast_as_possible=as_fast_as_possible,
             until=until,

@@ -8,14 +8,15 @@ Neither consumer commits: the demo starts with empty topics and reads each once 
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.demo.account import RequestAccount
-from services.demo.minutes import MinutesAccount
 from services.demo.retrainings import RetrainingLog
+from services.demo.world import Companion
 from services.model_registry import model_change
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -44,7 +45,7 @@ class AccountFollower:
     """Feeds the accounts from the topics of predictions, outcomes, dead letters, drift and models."""
 
     def __init__(
-        self, settings: Settings, account: RequestAccount, minutes: MinutesAccount, partitions: int
+        self, settings: Settings, account: RequestAccount, companion: Companion, partitions: int
     ) -> None:
         """Assign every partition; nothing connects before `start`."""
         model = account.model
@@ -53,6 +54,7 @@ class AccountFollower:
         def add_drift(values: Sequence[bytes]) -> None:
             for found in valid(decode_drift, values):
                 account.add_drift(found)
+                companion.add_drift(found)
 
         def add_changes(values: Sequence[bytes]) -> None:
             for change in valid(model_change.decode, values):
@@ -63,15 +65,16 @@ class AccountFollower:
         handlers: list[tuple[str, Sequence[int], Callable[[Sequence[bytes]], None]]] = [
             (topics.predictions(model), every, account.add_predictions),
             (topics.outcomes(model), every, account.add_outcomes),
-            (topics.predictions(minutes.model), every, minutes.add_predictions),
+            (topics.predictions(companion.model), every, companion.add_predictions),
             (topics.DEAD_LETTERS.name, [0], account.add_dead_letters),
             (topics.DRIFT.name, [0], add_drift),
             (topics.MODELS.name, [0], add_changes),
         ]
-        self._handlers = {topic: handler for topic, _, handler in handlers}
-        self._assignment = [
-            TopicPartition(topic, number) for topic, numbers, _ in handlers for number in numbers
-        ]
+        self._handlers = defaultdict[str, list[Callable[[Sequence[bytes]], None]]](list)
+        for topic, _, handler in handlers:
+            self._handlers[topic].append(handler)
+        assigned = {TopicPartition(topic, number) for topic, numbers, _ in handlers for number in numbers}
+        self._assignment = sorted(assigned)
         self._positions = dict.fromkeys(self._assignment, 0)
         self._settings = settings
         self._consumer: AIOKafkaConsumer = None
@@ -97,7 +100,8 @@ class AccountFollower:
             )
             for partition, messages in slices.items():
                 values = [message.value for message in messages if message.value is not None]
-                self._handlers[partition.topic](values)
+                for handle in self._handlers[partition.topic]:
+                    handle(values)
                 self._positions[partition] = messages[-1].offset + 1
                 await asyncio.sleep(0)
 

@@ -4,15 +4,16 @@ Arithmetic only; `services.demo.followers` reads the records. The baseline is th
 that the answering version could know.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
 
 from services.demo import months
+from services.demo.figures import Figures, MinutesLine, MinutesSummary
 from services.demo.months import Floats, Integers
 from services.runtime.declaration import Learning
+from streams import records
 from streams.json_decoder import JsonDecoder, valid
 from streams.repeats import RepeatFilter
 
@@ -33,23 +34,13 @@ LabelSource = Callable[[], Mapping[str, tuple[int, float]]]
 """Returns by request id when its label becomes known, and the label."""
 
 
-@dataclasses.dataclass(frozen=True)
-class MinutesMonth:
-    """One month of the table, over the requests with a score and a label."""
-
-    month: str
-    labels: int
-    mae_live: float
-    mae_running_mean: float
-
-
 class MinutesAccount:
     """Counts of predictions and repeats; errors by month."""
 
     def __init__(self, model: str, learning: Learning, known_labels: LabelSource) -> None:
         """Start empty; the labels are read at the end."""
         self.model = model
-        self._learning = learning
+        self.learning = learning
         self._label_source = known_labels
         self.collected = 0
         """Predictions without a score, before the first version took effect."""
@@ -73,7 +64,22 @@ class MinutesAccount:
                 self.version = max(self.version, record.version)
                 self._answers.append((record.prediction_id, record.event_time_ms, record.score))
 
-    def months(self) -> list[MinutesMonth]:
+    def add_drift(self, record: records.DriftRecord) -> None:
+        """Take a record of drift; none is about this model's figures."""
+
+    def figures(self) -> Figures:
+        """Return what the summary shows."""
+        return Figures(
+            minutes=MinutesSummary(
+                predicted=self.predicted,
+                collected=self.collected,
+                repeats=self.repeats,
+                version=self.version,
+                months=self.months(),
+            )
+        )
+
+    def months(self) -> list[MinutesLine]:
         """Return the months with labelled predictions; the order of the records has no effect."""
         known_labels = self._label_source()
         rows = sorted(
@@ -88,7 +94,7 @@ class MinutesAccount:
         errors = np.abs(labels - scores), np.abs(labels - self._running_means(event_ms, known_labels))
         places = months.month_of(event_ms)
         return [
-            MinutesMonth(
+            MinutesLine(
                 month=months.NAMES[month],
                 labels=int(np.count_nonzero(places == month)),
                 mae_live=float(errors[0][places == month].mean()),
@@ -100,8 +106,8 @@ class MinutesAccount:
     def _running_means(self, event_ms: Integers, known_labels: Mapping[str, tuple[int, float]]) -> Floats:
         """Return for each request (n,) the mean of the labels of the intervals known by its version."""
         known = np.array(sorted(known_labels.values()), dtype=np.float64)
-        length_ms = self._learning.interval_ms
-        until_ms = (event_ms - self._learning.delay_ms) // length_ms * length_ms
+        length_ms = self.learning.interval_ms
+        until_ms = (event_ms - self.learning.delay_ms) // length_ms * length_ms
         count = np.searchsorted(known[:, 0], until_ms, side="left")
         sums = np.concatenate([[0.0], np.cumsum(known[:, 1])])
         return sums[count] / np.maximum(count, 1)

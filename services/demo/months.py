@@ -1,5 +1,6 @@
-"""The months of the demo's year in New York's local time, and the losses by month."""
+"""The months of a world in its local time: those of the flights, and those of others as a `Calendar`."""
 
+import dataclasses
 import datetime as dt
 from zoneinfo import ZoneInfo
 
@@ -13,57 +14,86 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def local_midnight_ms(day: dt.date) -> int:
-    """Return the start of a day in New York as milliseconds since the epoch.
+@dataclasses.dataclass(frozen=True)
+class Calendar:
+    """When a world begins, when a model answers from, and its months."""
 
-    >>> local_midnight_ms(dt.date(2013, 2, 1))
-    1359694800000
+    zone: ZoneInfo
+    starts_ms: tuple[int, ...]
+    """The start of each month, in order."""
+    scoring_start_ms: int
+    """Until then features are collected; the first model is trained on what is known then."""
+    end_ms: int
+
+    @classmethod
+    def of_months(cls, zone: ZoneInfo, first: dt.date, count: int, scoring_start: dt.date) -> "Calendar":
+        """Return the calendar of ``count`` whole months, of which ``first`` is the first day."""
+        months = range(first.year * 12 + first.month - 1, first.year * 12 + first.month + count)
+        starts = [_midnight_ms(dt.date(month // 12, month % 12 + 1, 1), zone) for month in months]
+        return cls(zone, tuple(starts[:-1]), _midnight_ms(scoring_start, zone), starts[-1])
+
+    @property
+    def start_ms(self) -> int:
+        """Start of the first month."""
+        return self.starts_ms[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The months, as in ``2013-02``."""
+        return tuple(self.local_text(start_ms)[:7] for start_ms in self.starts_ms)
+
+    def month_of(self, event_times_ms: Integers) -> Integers:
+        """Return the index of each time's month, 0 for the first; times outside count for its ends.
+
+        >>> FLIGHTS.month_of(np.array([SCORING_START_MS - 1, SCORING_START_MS]))
+        array([0, 1])
+        """
+        starts = np.array(self.starts_ms, dtype=np.int64)
+        return np.maximum(np.searchsorted(starts, event_times_ms, side="right") - 1, 0)
+
+    def month_start_ms(self, name: str) -> int:
+        """Return when a month begins."""
+        return self.starts_ms[self.names.index(name)]
+
+    def month_end_ms(self, name: str) -> int:
+        """Return when the next month begins."""
+        return (*self.starts_ms, self.end_ms)[self.names.index(name) + 1]
+
+    def midnight_ms(self, day: dt.date) -> int:
+        """Return the start of a local day as milliseconds since the epoch."""
+        return _midnight_ms(day, self.zone)
+
+    def day_of(self, event_time_ms: int) -> dt.date:
+        """Return the local day of an event time."""
+        return dt.datetime.fromtimestamp(event_time_ms / 1000, self.zone).date()
+
+    def local_text(self, event_time_ms: int) -> str:
+        """Return an event time in local time, to the minute.
+
+        >>> FLIGHTS.local_text(SCORING_START_MS)
+        '2013-02-01 00:00'
+        """
+        return dt.datetime.fromtimestamp(event_time_ms / 1000, self.zone).strftime("%Y-%m-%d %H:%M")
+
+
+def _midnight_ms(day: dt.date, zone: ZoneInfo) -> int:
+    return round(dt.datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
+
+
+FLIGHTS = Calendar.of_months(ZONE, dt.date(YEAR, 1, 1), 12, dt.date(YEAR, 2, 1))
+NAMES = FLIGHTS.names
+YEAR_START_MS, YEAR_END_MS = FLIGHTS.start_ms, FLIGHTS.end_ms
+SCORING_START_MS = FLIGHTS.scoring_start_ms
+month_of, start_ms, local_midnight_ms = FLIGHTS.month_of, FLIGHTS.month_start_ms, FLIGHTS.midnight_ms
+
+
+def rfc3339(event_time_ms: int) -> str:
+    """Return an event time in UTC.
+
+    >>> rfc3339(0)
+    '1970-01-01T00:00:00Z'
     """
-    return round(dt.datetime(day.year, day.month, day.day, tzinfo=ZONE).timestamp() * 1000)
-
-
-NAMES: tuple[str, ...] = tuple(f"{YEAR}-{month:02d}" for month in range(1, 13))
-YEAR_START_MS = local_midnight_ms(dt.date(YEAR, 1, 1))
-SCORING_START_MS = local_midnight_ms(dt.date(YEAR, 2, 1))
-"""Start of scoring. Until then features are collected; the first model is trained on what is known then."""
-YEAR_END_MS = local_midnight_ms(dt.date(YEAR + 1, 1, 1))
-
-_STARTS: Integers = np.array(
-    [local_midnight_ms(dt.date(YEAR, month, 1)) for month in range(1, 13)], dtype=np.int64
-)
-
-
-def month_of(event_times_ms: Integers) -> Integers:
-    """Return the index of each time's month, 0 for January; times outside the year count for its ends.
-
-    >>> month_of(np.array([SCORING_START_MS - 1, SCORING_START_MS]))
-    array([0, 1])
-    """
-    return np.maximum(np.searchsorted(_STARTS, event_times_ms, side="right") - 1, 0)
-
-
-def start_ms(name: str) -> int:
-    """Return when a month of the year begins.
-
-    >>> start_ms("2013-02") == SCORING_START_MS
-    True
-    """
-    return int(_STARTS[NAMES.index(name)])
-
-
-def end_ms(name: str) -> int:
-    """Return when the next month begins."""
-    following = NAMES.index(name) + 1
-    return int(_STARTS[following]) if following < len(NAMES) else YEAR_END_MS
-
-
-def local_text(event_time_ms: int) -> str:
-    """Return an event time in New York's local time, to the minute.
-
-    >>> local_text(SCORING_START_MS)
-    '2013-02-01 00:00'
-    """
-    return dt.datetime.fromtimestamp(event_time_ms / 1000, ZONE).strftime("%Y-%m-%d %H:%M")
+    return dt.datetime.fromtimestamp(event_time_ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def area_under_curve(labels: Floats, scores: Floats) -> float | None:

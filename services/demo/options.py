@@ -2,17 +2,16 @@
 
 import dataclasses
 import datetime as dt
+import difflib
 import re
 from pathlib import Path
 
-from services.demo import months
+from services.demo.world import World
+from services.demo.worlds import FLIGHTS, WORLDS
 
 _SPEED = re.compile(r"^(?P<factor>\d+(\.\d+)?)x?$")
 _SPEED_MAX = 10_000_000
 """Maximum speed; no machine plays faster, so a higher number is a typing error."""
-
-_FIRST_UNTIL = dt.date(months.YEAR, 2, 2)
-_LAST_UNTIL = dt.date(months.YEAR + 1, 1, 1)
 
 
 class OptionError(ValueError):
@@ -31,15 +30,17 @@ class Options:
     chronicle: Path | None = None
     home: Path | None = None
     lead_hours: float | None = None
+    world: World = FLIGHTS
 
     @property
     def whole_year(self) -> bool:
-        """Whether the demo plays to the end of the year."""
-        return self.until_ms == months.YEAR_END_MS
+        """Whether the demo plays the world to its end."""
+        return self.until_ms == self.world.calendar.end_ms
 
 
 def parse(
     *,
+    world: str = FLIGHTS.name,
     speed: str | None = None,
     as_fast_as_possible: bool = False,
     until: str | None = None,
@@ -53,16 +54,22 @@ def parse(
         raise OptionError("--speed and --max exclude each other: give one of them")
     if lead_hours is not None and not 0.5 <= lead_hours <= 48:
         raise OptionError(f"--lead-hours {lead_hours:g}: must be between 0.5 and 48")
+    if world not in WORLDS:
+        raise OptionError(_unknown_world(world))
+    played = WORLDS[world]
+    if chronicle is not None and not played.has_chronicle:
+        raise OptionError(f"--chronicle: nothing is known of the days of the {world}; leave it out")
     for option, path in (("--summary", summary), ("--chronicle", chronicle)):
         if path is not None:
             _check_writable(option, path)
     return Options(
         speed=None if speed is None else _parse_speed(speed),
-        until_ms=months.YEAR_END_MS if until is None else _parse_until(until),
+        until_ms=played.calendar.end_ms if until is None else _parse_until(until, played),
         summary=summary,
         chronicle=chronicle,
         home=home,
         lead_hours=lead_hours,
+        world=played,
     )
 
 
@@ -77,17 +84,25 @@ def _parse_speed(text: str) -> float:
     return factor
 
 
-def _parse_until(text: str) -> int:
+def _unknown_world(name: str) -> str:
+    near = difflib.get_close_matches(name, WORLDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(WORLDS)}"
+    return f"{name}: there is no such world; {hint}"
+
+
+def _parse_until(text: str, world: World) -> int:
+    calendar = world.calendar
+    first = calendar.day_of(calendar.scoring_start_ms) + dt.timedelta(days=1)
+    last = calendar.day_of(calendar.end_ms)
     try:
         day = dt.date.fromisoformat(text.strip())
     except ValueError:
-        raise OptionError(f"--until {text}: write a date such as 2013-03-01") from None
-    if not _FIRST_UNTIL <= day <= _LAST_UNTIL:
+        raise OptionError(f"--until {text}: write a date such as {first}") from None
+    if not first <= day <= last:
         raise OptionError(
-            f"--until {text}: must be from {_FIRST_UNTIL} (January only collects data for the first model) "
-            f"to {_LAST_UNTIL}"
+            f"--until {text}: must be from {first} (before, data is collected for the first model) to {last}"
         )
-    return months.local_midnight_ms(day)
+    return calendar.midnight_ms(day)
 
 
 def _check_writable(option: str, path: Path) -> None:

@@ -1,16 +1,14 @@
-"""Plays the year: collect January, train the first model, play to the end, close every window."""
+"""Plays a world: collect, train the first model, play to the end, close every window."""
 
 import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from services.demo import board, months, pace, retrainings
+from services.demo import board, pace, retrainings
 from services.demo.account import RequestAccount
 from services.demo.followers import AccountFollower, RetrainingFollower
 from services.demo.gate import Gate
-from services.demo.minutes import MinutesAccount
-from services.demo.playlist import known_labels
-from services.demo.producer import FlightsProducer
+from services.demo.producer import WorldProducer
 from services.demo.retrainings import RetrainingLog
 from services.runtime import redis_clients
 from streams import records, topics
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 
     from services.demo.options import Options
     from services.demo.playlist import Playlist
+    from services.demo.world import Companion
     from services.runtime.declaration import ModelDeclaration
     from services.runtime.settings import Settings
 
@@ -32,24 +31,27 @@ _OVERDUE_SECONDS_MAX = 0.5
 
 
 class Play:
-    """One run through the year. It always holds everything that the board and the summary show."""
+    """One run through a world. It always holds everything that the board and the summary show."""
 
     def __init__(
         self,
         settings: "Settings",
         declaration: "ModelDeclaration",
-        learner: "ModelDeclaration",
+        companion: "Companion",
         playlist: "Playlist",
         options: "Options",
     ) -> None:
-        """Create the parts for the retrained model and the learning model; nothing connects yet."""
-        assert learner.learning is not None, "the second model learns online"
+        """Create the parts for the retrained model and the world's companion; nothing connects yet."""
         self._settings = settings
         self.declaration = declaration
         self._options = options
         self._lead_ms = pace.lead_ms(
             options.lead_hours,
-            min(declaration.retraining.effective_after_hours, learner.learning.effective_after_hours),
+            min(
+                each.effective_after_hours
+                for each in (declaration.retraining, companion.learning)
+                if each is not None
+            ),
         )
         self._tick_ms = pace.tick_ms(options.speed, self._lead_ms)
         self._clock: pace.SpeedClock | None = None
@@ -61,16 +63,18 @@ class Play:
         self.complete = False
         self.ends: dict[str, list[int]] = {}
         """End offsets of the topics of predictions and outcomes, when complete."""
+        self._calendar = options.world.calendar
         self.account = RequestAccount(
-            declaration.name, declaration.request.topic, declaration.rollout.keep_first_as_shadow
+            declaration.name,
+            declaration.request.topic,
+            declaration.rollout.keep_first_as_shadow,
+            self._calendar,
         )
-        self.minutes = MinutesAccount(
-            learner.name, learner.learning, lambda: known_labels(playlist, learner.label)
-        )
+        self.companion = companion
         self.log = RetrainingLog(declaration.name)
         self._kafka = BatchProducer(settings.kafka_options())
-        self.producer = FlightsProducer(self._kafka, playlist)
-        self._account_follower = AccountFollower(settings, self.account, self.minutes, settings.partitions)
+        self.producer = WorldProducer(self._kafka, playlist)
+        self._account_follower = AccountFollower(settings, self.account, companion, settings.partitions)
         self._retraining_follower = RetrainingFollower(settings, self.log)
         self._gate: Gate | None = None
 
@@ -116,15 +120,15 @@ class Play:
             redis,
             self.log,
             self._retraining_follower,
-            learning=[self.minutes.model],
+            learning=[self.companion.model] if self.companion.learning else [],
             lead_ms=self._lead_ms,
             start_ms=self._start_ms,
         )
 
     async def _play(self, gate: Gate) -> None:
         self._began_seconds = time.monotonic()
-        self.phase = "collecting: January has no model"
-        await self._play_until(gate, months.SCORING_START_MS)
+        self.phase = "collecting: there is no model yet"
+        await self._play_until(gate, self._calendar.scoring_start_ms)
         await self._train_first_model(gate)
         await self._play_until(gate, self._options.until_ms)
         self.phase = "waiting for the last labels"
@@ -141,7 +145,7 @@ class Play:
 
     async def _train_first_model(self, gate: Gate) -> None:
         """Request the first model in the same way as any retraining, and wait for it."""
-        at_ms, model = months.SCORING_START_MS, self.declaration.name
+        at_ms, model = self._calendar.scoring_start_ms, self.declaration.name
         await gate.reach(at_ms)
         self.phase = "training the first model"
         offsets = await self._next_offsets(
@@ -197,6 +201,7 @@ class Play:
             alarms=self.account.alarms_in_order(),
             retrainings=self.log.results(),
             open_reasons=[request.reason for request in requests],
+            calendar=self._calendar,
         )
 
 

@@ -143,12 +143,15 @@ def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: 
 
 def known_labels(playlist: Playlist, label: LabelTopic) -> dict[str, tuple[int, float]]:
     """Return every label of the playlist by request id: when it becomes known, and its value."""
-    fields = [("id", str, msgspec.field(name=label.id)), ("value", float, msgspec.field(name=label.value))]
+    fields = [
+        ("id", str, msgspec.field(name=label.id)),
+        ("value", float | bool, msgspec.field(name=label.value)),
+    ]
     decode: Any = msgspec.json.Decoder(msgspec.defstruct("Truth", fields)).decode
     found: dict[str, tuple[int, float]] = {}
     for lane in playlist.sources():
         if lane.topic == label.topic:
             for time_ms, (_, value, _) in zip(lane.event_times_ms.tolist(), lane.records, strict=True):
                 truth = decode(value)
-                found[truth.id] = time_ms, truth.value
+                found[truth.id] = time_ms, float(truth.value)
     return found

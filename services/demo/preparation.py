@@ -1,21 +1,22 @@
 """Prepares the features in a separate process, because Feast costs seconds of imports and 200 MB.
 
-``python -m services.demo.preparation``, with the settings in the environment.
+``python -m services.demo.preparation WORLD``, with the settings in the environment.
 """
 
 import datetime as dt
+import sys
 
-from services.demo import flights, months
+from services.demo.worlds import WORLDS
 from services.feature_store import repository
 from services.runtime.settings import Settings
 
 
 def main() -> None:
     """Write the files that Feast materialises, apply the repository, materialise."""
-    settings = Settings()
-    flights.write_batch_sources(settings.home.resolve() / "batch")
+    settings, world = Settings(), WORLDS[sys.argv[1]]
+    world.write_sources(settings.home.resolve() / "batch")
     repository.apply(settings)
-    end = dt.datetime.fromtimestamp(months.YEAR_START_MS / 1000, dt.UTC) + dt.timedelta(days=1)
+    end = dt.datetime.fromtimestamp(world.calendar.start_ms / 1000, dt.UTC) + dt.timedelta(days=1)
     repository.materialize(settings, end)
 
 

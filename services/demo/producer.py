@@ -1,4 +1,4 @@
-"""Plays the flights into Kafka, tick by tick of event time.
+"""Plays the events of a world into Kafka, tick by tick of event time.
 
 A tick (t0, t1] includes its end: a heartbeat of t1 promises that no event up to and including t1 will
 follow. Every event of the tick was known at t1. Events and labels are sent first, then the requests. Each
@@ -21,13 +21,13 @@ class Sent:
     """Counts of acknowledged records."""
 
     events: int = 0
-    """Events of all four topics."""
+    """Events of all topics."""
     requests: int = 0
     position_ms: int = 0
     """Everything up to and including this event time was sent."""
 
 
-class FlightsProducer:
+class WorldProducer:
     """Sends ticks in order."""
 
     def __init__(self, producer: BatchProducer, playlist: Playlist) -> None:

@@ -49,7 +49,7 @@ def bootstrap_request(model: str, at_ms: int, offsets: dict[str, list[int]]) -> 
         model=model,
         trigger="bootstrap",
         requested_at_ms=at_ms,
-        reason="the first model, from the data collected in January",
+        reason="the first model, from the data collected before it",
         offsets=offsets,
     )
 

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,10 +13,8 @@ from services.demo import (
     board,
     chronicle,
     days,
-    flights,
     folder,
     hindsight,
-    months,
     playlist,
     summary,
     system,
@@ -38,11 +35,8 @@ from services.operations.local_servers.jars import JarsError
 from services.operations.local_servers.supervisor import SupervisorError
 from services.runtime import declaration_file
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.settings import ROOT, Settings
+from services.runtime.settings import Settings
 
-MODEL = "arrival_delay"
-LEARNER = "arrival_minutes"
-"""The model that learns online, on the same requests and labels."""
 _BOARD_SECONDS = 0.25
 _EXPECTED_ERRORS = (
     CatchUpError,
@@ -57,12 +51,6 @@ _EXPECTED_ERRORS = (
 """Errors whose message says what happened and what to do; any other error is a defect and shows its stack."""
 
 Beside = Callable[[System, Play], contextlib.AbstractContextManager[None]]
-
-
-def _of_flights(settings: Settings) -> dict[str, Path]:
-    """Return the folders of the flights beside the code, but not those that are set."""
-    folders = {"models": ROOT / "models", "feature_repo": ROOT / "feature_repo"}
-    return {name: folder for name, folder in folders.items() if name not in settings.model_fields_set}
 
 
 def _nothing(_running: System, _play: Play) -> contextlib.AbstractContextManager[None]:
@@ -87,15 +75,18 @@ class Demo:
         """Start, play, report, stop. 0: no faults; 1: a fault or an error; 130, 143: stopped by a signal."""
         given = Settings()
         home = (self._options.home or given.home / "demo").resolve()
-        settings = given.model_copy(update={"home": home, "archive_uri": "", **_of_flights(given)})
+        world = self._options.world
+        settings = world.settings(given.model_copy(update={"home": home, "archive_uri": ""}))
         declarations = declaration_file.load_all(settings.models)
-        declaration, learner = declarations[MODEL], declarations[LEARNER]
+        declaration = declarations[world.model]
         try:
             with self._interruption, folder.claim(home) as lock:
-                self._say(f"A year of New York flights. Data and logs: {home}. Ctrl-C stops the demo.")
+                self._say(f"{world.title}. Data and logs: {home}. Ctrl-C stops the demo.")
                 loading = system.in_background(lambda: load_playlist(settings, declaration, self._options))
-                with system.started(settings, lock, self._say) as running:
-                    self._play = Play(running.settings, declaration, learner, loading.result(), self._options)
+                with system.started(settings, lock, self._say, world) as running:
+                    loaded = loading.result()
+                    companion = world.make_companion(declarations, loaded)
+                    self._play = Play(running.settings, declaration, companion, loaded, self._options)
                     self._stream(running)
         except KeyboardInterrupt:
             self._report(None, [])
@@ -143,11 +134,12 @@ class Demo:
 
     async def _print_months(self, running: System, play: Play) -> None:
         """Print one line per month, after the labels of its last requests are known."""
-        waiting = [name for name in months.NAMES if months.start_ms(name) < self._options.until_ms]
+        calendar = self._options.world.calendar
+        waiting = [name for name in calendar.names if calendar.month_start_ms(name) < self._options.until_ms]
         while True:
             running.check()
             snapshot = play.snapshot(self._seconds())
-            while waiting and snapshot.watermark_ms > months.end_ms(waiting[0]) + board.LABELS_MS:
+            while waiting and snapshot.watermark_ms > calendar.month_end_ms(waiting[0]) + board.LABELS_MS:
                 self._console.print(board.month_line(snapshot, waiting.pop(0)), highlight=False)
             await asyncio.sleep(_BOARD_SECONDS)
 
@@ -155,7 +147,7 @@ class Demo:
         account = play.account
         found = account.faults(play.requests_sent, play.collecting_sent)
         letters = account.dead_letters + account.dead_letters_before
-        found += play.minutes.faults(play.producer.sent.requests, letters)
+        found += play.companion.faults(play.producer.sent.requests, letters)
         if self._options.whole_year and not play.log.drift_results():
             found.append("drift triggered no retraining")
         return found
@@ -195,7 +187,7 @@ class Demo:
 
     def _summarise(self, faults: Sequence[str], cpu_seconds: dict[str, float]) -> DemoSummary:
         play = self._play
-        account = play.account if play else RequestAccount(MODEL, "", None)
+        account = play.account if play else RequestAccount(self._options.world.model, "", None)
         durations = Durations(startup_seconds=round(self._startup_seconds or self._seconds(), 1))
         if play is not None:
             durations = Durations(
@@ -206,14 +198,14 @@ class Demo:
             )
         return summary.summarise(
             account,
-            play.minutes if play else None,
+            play.companion if play else None,
             play.log.results() if play else [],
             complete=play is not None and play.complete,
             faults=faults,
             seconds=self._seconds(),
             events_sent=play.producer.sent.events if play else 0,
             requests_sent=play.requests_sent if play else 0,
-            position_ms=play.producer.sent.position_ms if play else months.YEAR_START_MS,
+            position_ms=play.producer.sent.position_ms if play else self._options.world.calendar.start_ms,
             durations=durations,
             cpu_seconds=cpu_seconds,
         )
@@ -242,11 +234,10 @@ class Demo:
 
 
 def load_playlist(settings: Settings, declaration: ModelDeclaration, options: Options) -> Playlist:
-    """Read the flights into a playlist of 1 M objects, with the garbage collector paused, and freeze them."""
+    """Read a world into a playlist, up to 1 M objects, with the garbage collector paused; freeze them."""
     gc.disable()
     try:
-        timeline = flights.load()
-        laid_out = playlist.lay_out(timeline.topics, declaration.request.topic, settings.partitions)
+        laid_out = playlist.lay_out(options.world.load(), declaration.request.topic, settings.partitions)
         if not options.whole_year:
             label = declaration.label
             laid_out = playlist.end_requests(laid_out, options.until_ms, label.topic, label.id)

@@ -1,6 +1,5 @@
 """The result of the demo: as a record, as JSON and as text."""
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from services.demo.account import Month, RequestAccount, mean_log_losses
-from services.demo.minutes import MinutesAccount, MinutesMonth
+from services.demo.figures import Figures, MinutesLine, MinutesSummary, PeriodLine
+from services.demo.months import rfc3339
+from services.demo.world import Companion
 from streams import records
 
 
@@ -49,27 +50,6 @@ class MonthLine(msgspec.Struct, kw_only=True, frozen=True):
     auc_live: float | None
 
 
-class MinutesLine(msgspec.Struct, kw_only=True, frozen=True):
-    """One month of the model that learns online: mean absolute errors in minutes."""
-
-    month: str
-    labels: int
-    mae_live: float
-    mae_running_mean: float
-
-
-class MinutesSummary(msgspec.Struct, kw_only=True, frozen=True):
-    """Result of the model that learns online."""
-
-    predicted: int = 0
-    collected: int = 0
-    """Requests before its first version took effect."""
-    repeats: int = 0
-    version: int = 0
-    """The latest version that answered."""
-    months: list[MinutesLine] = []
-
-
 class Durations(msgspec.Struct, kw_only=True, frozen=True):
     """Wall time by phase; the last two are part of ``streaming_seconds``."""
 
@@ -85,16 +65,16 @@ class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     """The complete result; the keys of ``--summary FILE``."""
 
     complete: bool
-    """Whether the year was played to its end; false after Ctrl-C or an error."""
+    """Whether all was played to its end; false after Ctrl-C or an error."""
     faults: list[str]
     """Violated expectations; empty for a correct run."""
     seconds: float
     events_sent: int
     requests_sent: int
-    """Requests from February on, which a model had to answer."""
+    """Requests since scoring started, which a model had to answer."""
     predicted: int
     collected: int
-    """Requests of January, before there was a model."""
+    """Requests before there was a model."""
     repeats: int
     dead_letters: int
     labels_joined: int
@@ -106,6 +86,7 @@ class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     mean_log_loss_live: float | None
     mean_log_loss_frozen: float | None
     minutes: MinutesSummary
+    periods: list[PeriodLine]
     durations: Durations
     bound_by: str
     cpu_seconds: dict[str, float]
@@ -114,18 +95,9 @@ class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     """Event time reached."""
 
 
-def rfc3339(event_time_ms: int) -> str:
-    """Return an event time in UTC.
-
-    >>> rfc3339(0)
-    '1970-01-01T00:00:00Z'
-    """
-    return dt.datetime.fromtimestamp(event_time_ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def summarise(
     account: RequestAccount,
-    minutes: MinutesAccount | None,
+    companion: Companion | None,
     results: Sequence[records.RetrainingFinished],
     *,
     complete: bool,
@@ -141,6 +113,7 @@ def summarise(
     table = account.months(with_auc=True)
     live, frozen = mean_log_losses(table)
     report = account.report
+    figures = companion.figures() if companion else Figures()
     return DemoSummary(
         complete=complete,
         faults=list(faults),
@@ -159,7 +132,8 @@ def summarise(
         months=[_month_line(month) for month in table],
         mean_log_loss_live=live,
         mean_log_loss_frozen=frozen,
-        minutes=_minutes(minutes),
+        minutes=figures.minutes,
+        periods=figures.periods,
         durations=durations,
         bound_by=bound_by(durations, cpu_seconds, seconds),
         cpu_seconds={
@@ -203,27 +177,6 @@ def _month_line(month: Month) -> MonthLine:
     )
 
 
-def _minutes(account: MinutesAccount | None) -> MinutesSummary:
-    if account is None:
-        return MinutesSummary()
-    return MinutesSummary(
-        predicted=account.predicted,
-        collected=account.collected,
-        repeats=account.repeats,
-        version=account.version,
-        months=[_minutes_line(month) for month in account.months()],
-    )
-
-
-def _minutes_line(month: MinutesMonth) -> MinutesLine:
-    return MinutesLine(
-        month=month.month,
-        labels=month.labels,
-        mae_live=month.mae_live,
-        mae_running_mean=month.mae_running_mean,
-    )
-
-
 def bound_by(durations: Durations, cpu_seconds: Mapping[str, float], seconds: float) -> str:
     """Return in one sentence how the wall time was spent."""
     parts = [
@@ -261,6 +214,8 @@ def render(summary: DemoSummary) -> RenderableType:
         parts.append(months_table(summary.months, summary))
     if summary.minutes.months:
         parts.append(_minutes_table(summary.minutes.months))
+    if summary.periods:
+        parts.append(_periods_table(summary.periods))
     if summary.retrainings:
         parts.append(_retrainings_table(summary.retrainings))
     parts.append(_account_text(summary))
@@ -316,6 +271,28 @@ def _minutes_table(lines: Sequence[MinutesLine]) -> Table:
     return table
 
 
+def _periods_table(lines: Sequence[PeriodLine]) -> Table:
+    table = Table(title="By period", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("from")
+    for name in ("average precision", "frozen", "log loss shown", "true"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        found = (line.average_precision_live, line.average_precision_frozen, line.log_loss_shown)
+        table.add_row(line.from_[:10], *map(decimal, found), decimal(line.log_loss_true))
+    return table
+
+
+def _minutes_lines(minutes: MinutesSummary) -> list[str]:
+    if not minutes.predicted + minutes.collected:
+        return []
+    return [
+        (
+            f"Minutes      predicted {minutes.predicted:,}; collected {minutes.collected:,}; "
+            f"repeats {minutes.repeats:,}; version {minutes.version}"
+        )
+    ]
+
+
 def decimal(value: float | None, *, sign: bool = False) -> str:
     """Return three decimals, or a dash for an unknown value."""
     if value is None:
@@ -351,16 +328,13 @@ def _account_text(summary: DemoSummary) -> Text:
         (
             f"Account      sent {summary.requests_sent:,} = predicted {summary.predicted:,} + "
             f"dead letters {summary.dead_letters:,}; repeats {summary.repeats:,}; "
-            f"collected in January {summary.collected:,}"
+            f"collected before the first model {summary.collected:,}"
         ),
         (
             f"Labels       joined {summary.labels_joined:,}; without prediction {summary.labels_orphaned:,}; "
             f"predictions without label {summary.predictions_unlabelled:,}"
         ),
-        (
-            f"Minutes      predicted {summary.minutes.predicted:,}; collected {summary.minutes.collected:,}; "
-            f"repeats {summary.minutes.repeats:,}; version {summary.minutes.version}"
-        ),
+        *_minutes_lines(summary.minutes),
         f"Alarms       {len(summary.alarms)}" + (f" ({counts})" if counts else ""),
         f"Time         {summary.bound_by}",
         (

@@ -1,4 +1,4 @@
-"""Everything that the demo starts: three servers, seven processes, and the topics and features they need."""
+"""Everything that the demo starts: three servers, the processes of a world, their topics and features."""
 
 import concurrent.futures
 import contextlib
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from services.demo.world import World
 from services.feature_store import repository
 from services.operations.installation_processes import launch
 from services.operations.local_servers.cluster import Embedded, choose_port
@@ -26,8 +27,6 @@ from services.runtime.settings import Settings
 T = TypeVar("T")
 Say = Callable[[str], None]
 
-PROCESSES = ("features", "scoring", "drift", "learning", "archive", "retraining", "dashboard")
-_PORTS = tuple(f"{name}_port" for name in PROCESSES)
 _READY_SECONDS_MAX = 300.0
 """Maximum time until all are ready; two free cores need 10 s, and exits are noticed at once."""
 _PREPARATION_SECONDS_MAX = 120.0
@@ -75,23 +74,25 @@ class System:
 
 
 @contextlib.contextmanager
-def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
+def started(settings: Settings, lock: int, say: Say, world: World) -> Iterator[System]:
     """Start everything, in parallel where possible; stop the processes before the servers that they use.
 
     Args:
         settings: Settings with the demo's folder as home.
         lock: File descriptor that stays open until the last process has ended.
         say: Prints progress.
+        world: Names the processes.
 
     Raises:
         SupervisorError: Something did not start; the message contains the end of its log.
     """
-    settings = _with_free_ports(settings, say)
+    ports = [f"{name}_port" for name in world.processes]
+    settings = _with_free_ports(settings, ports, say)
     logs = settings.home / "logs"
     with Supervisor(_STOP_PROCESSES_SECONDS, hold=(lock,)) as processes:
         began = time.monotonic()
-        environment = _environment(settings)
-        preparation = processes.start(_preparation(environment, logs))
+        environment = _environment(settings, ports)
+        preparation = processes.start(_preparation(world.name, environment, logs))
         with Embedded(settings, say=say, stop_seconds=_STOP_SERVERS_SECONDS) as servers:
             try:
                 say(f"Kafka, Valkey and MLflow run ({time.monotonic() - began:.0f} s)")
@@ -102,7 +103,7 @@ def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
                     processes.start(
                         launch(name, settings, logs, {**environment, **_ENVIRONMENT.get(name, {})})
                     )
-                    for name in PROCESSES
+                    for name in world.processes
                 ]
                 processes.wait_ready(*children, seconds=_READY_SECONDS_MAX)
                 say(f"{len(children)} processes run ({time.monotonic() - began:.0f} s)")
@@ -111,7 +112,7 @@ def started(settings: Settings, lock: int, say: Say) -> Iterator[System]:
                 processes.stop()
 
 
-def _with_free_ports(settings: Settings, say: Say) -> Settings:
+def _with_free_ports(settings: Settings, ports: Sequence[str], say: Say) -> Settings:
     """Choose all addresses before anything starts, so that the first processes know them too."""
 
     def choose(name: str, address: str) -> int:
@@ -124,27 +125,27 @@ def _with_free_ports(settings: Settings, say: Say) -> Settings:
         "redis_url": f"redis://127.0.0.1:{choose('redis_url', settings.redis_url)}{redis.path}",
         "mlflow_uri": f"http://127.0.0.1:{choose('mlflow_uri', settings.mlflow_uri)}",
     }
-    for name in _PORTS:
+    for name in ports:
         changes[name] = choose(name, f"127.0.0.1:{getattr(settings, name)}")
     return settings.model_copy(update=changes)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: Settings, ports: Sequence[str]) -> dict[str, str]:
     return {
         "DRIFTLINE_BROKER": settings.broker,
         "DRIFTLINE_SECURITY_PROTOCOL": settings.security_protocol,
         "DRIFTLINE_REDIS_URL": settings.redis_url,
         "DRIFTLINE_MLFLOW_URI": settings.mlflow_uri,
         "DRIFTLINE_HOME": str(settings.home),
+        "DRIFTLINE_ARCHIVE_URI": "",
         "DRIFTLINE_MODELS": str(settings.models.resolve()),
         "DRIFTLINE_FEATURE_REPO": str(settings.feature_repo.resolve()),
-        "DRIFTLINE_ARCHIVE_URI": "",
-        **{f"DRIFTLINE_{name.upper()}": str(getattr(settings, name)) for name in _PORTS},
+        **{f"DRIFTLINE_{name.upper()}": str(getattr(settings, name)) for name in ports},
     }
 
 
-def _preparation(environment: dict[str, str], logs: Path) -> Launch:
-    command = [sys.executable, "-m", "services.demo.preparation"]
+def _preparation(world: str, environment: dict[str, str], logs: Path) -> Launch:
+    command = [sys.executable, "-m", "services.demo.preparation", world]
     return Launch("preparation", command, logs / "preparation.log", environment)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from services.demo import months, options, system
+from services.demo import months, options, system, worlds
 from services.demo.play import Play
 from services.demo.run import Demo
 from services.operations.local_servers import cluster
@@ -38,8 +38,8 @@ from tests.chaos.plan import Kind, Span, plan
 
 SERVERS = ("kafka", "valkey")
 COMPLETE: dict[Kind, Sequence[str]] = {
-    "kill": (*system.PROCESSES, *SERVERS, "mlflow"),
-    "freeze": (*system.PROCESSES, *SERVERS),
+    "kill": (*worlds.FLIGHTS.processes, *SERVERS, "mlflow"),
+    "freeze": (*worlds.FLIGHTS.processes, *SERVERS),
     "edit": tuple(EDITS),
 }
 SHORT: dict[Kind, Sequence[str]] = {

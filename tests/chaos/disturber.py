@@ -15,7 +15,7 @@ import msgspec
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from services.demo import run
+from services.demo import worlds
 from services.demo.play import Play
 from services.demo.system import System
 from services.operations.local_servers.supervisor import Child, Supervisor
@@ -32,7 +32,7 @@ RETURN_SECONDS_MAX = 120.0
 """Maximum time until a killed process runs again, or a server takes a record."""
 POLL_SECONDS = 0.05
 
-MODELS = (run.MODEL, run.LEARNER)
+MODELS = (worlds.FLIGHTS.model, worlds.LEARNER)
 EDITS: dict[str, Callable[[str], str]] = {
     "cut off": lambda text: text[: text.index("label:") + 3],
     "no YAML": lambda _: "name: [",

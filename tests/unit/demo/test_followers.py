@@ -21,6 +21,12 @@ REQUESTED = RetrainingRequested(
 )
 
 
+ALARM = records.DriftAlarm(
+    alarm_id="a1", model="minutes", version=1, kind="feature", subject="x", detector="ranks",
+    detected_at_ms=5, since_ms=1, value=2.0, threshold=1.0, message="x changed",
+)  # fmt: skip
+
+
 class MemoryConsumer:
     """Reads the logs of a test, each partition once."""
 
@@ -62,9 +68,13 @@ class MemoryMinutes:
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
+        self.drift: list[Any] = []
 
     def add_predictions(self, values: list[bytes]) -> None:
         self.values += values
+
+    def add_drift(self, record: Any) -> None:
+        self.drift.append(record)
 
 
 @pytest.fixture
@@ -102,6 +112,24 @@ def test_each_topic_feeds_its_account_and_foreign_records_are_skipped(
     assert account.change is not None
     assert account.change.model == "delay"
     assert minutes.values == [b"p", b"q"]
+
+
+def test_a_companion_may_read_the_same_predictions_as_the_account(
+    logs: dict[TopicPartition, list[bytes | None]],
+) -> None:
+    answer = records.Prediction(
+        prediction_id="1", model="minutes", version=0, arm="champion", arm_weight=1,
+        event_time_ms=5, scored_time_ms=0, source_partition=0, source_offset=0,
+        features=[], features_lag_ms=0, score=None, prediction=None,
+    )  # fmt: skip
+    alarm = records.encode(ALARM)
+    logs[TopicPartition(topics.predictions("minutes"), 0)] = [records.encode(answer)]
+    logs[TopicPartition(topics.DRIFT.name, 0)] = [alarm]
+    account, minutes = RequestAccount("minutes", "requests", None), MemoryMinutes()
+    follow(account, minutes, AccountFollower.catch_up)
+    assert account.collected == 1
+    assert minutes.values == [records.encode(answer)]
+    assert minutes.drift == [ALARM]
 
 
 def test_an_end_that_is_not_reached_is_an_error_with_its_topic(

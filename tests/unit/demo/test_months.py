@@ -1,15 +1,26 @@
 import datetime as dt
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from services.demo import months
+from services.demo.months import Calendar
 
 
 def test_months_begin_at_midnight_in_new_york_also_in_summer_time() -> None:
     july = months.local_midnight_ms(dt.date(2013, 7, 1))
     assert july == round(dt.datetime(2013, 7, 1, 4, tzinfo=dt.UTC).timestamp() * 1000)
     assert months.month_of(np.array([july - 1, july])).tolist() == [5, 6]
+
+
+def test_a_calendar_may_cross_the_end_of_a_year() -> None:
+    calendar = Calendar.of_months(ZoneInfo("UTC"), dt.date(2025, 11, 1), 3, dt.date(2025, 12, 5))
+    assert calendar.names == ("2025-11", "2025-12", "2026-01")
+    assert calendar.end_ms == round(dt.datetime(2026, 2, 1, tzinfo=dt.UTC).timestamp() * 1000)
+    assert calendar.month_end_ms("2025-12") == calendar.month_start_ms("2026-01")
+    assert calendar.month_end_ms("2026-01") == calendar.end_ms
+    assert calendar.day_of(calendar.scoring_start_ms) == dt.date(2025, 12, 5)
 
 
 def test_times_outside_the_year_go_to_its_ends() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from services.demo import months, options
+from services.demo import months, options, worlds
 
 
 def test_without_options_the_whole_year_is_played_as_fast_as_possible() -> None:
@@ -36,7 +36,7 @@ def test_until_outside_the_year_is_refused(text: str) -> None:
 
 
 def test_until_must_be_a_date() -> None:
-    with pytest.raises(options.OptionError, match="write a date such as 2013-03-01"):
+    with pytest.raises(options.OptionError, match="write a date such as 2013-02-02"):
         options.parse(until="March")
 
 
@@ -49,6 +49,30 @@ def test_speed_and_max_exclude_each_other() -> None:
 def test_lead_outside_its_bounds_is_refused(hours: float) -> None:
     with pytest.raises(options.OptionError, match=r"between 0\.5 and 48"):
         options.parse(lead_hours=hours)
+
+
+def test_a_world_is_chosen_by_name_and_plays_to_its_end() -> None:
+    parsed = options.parse(world="payments")
+    assert parsed.world is worlds.PAYMENTS
+    assert parsed.whole_year
+    assert options.parse(world="payments", until="2025-04-01").until_ms == 1_743_465_600_000
+
+
+def test_an_unknown_world_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(options.OptionError, match="did you mean payments"):
+        options.parse(world="payment")
+    with pytest.raises(options.OptionError, match="known are flights, payments"):
+        options.parse(world="x")
+
+
+def test_until_follows_the_calendar_of_the_world() -> None:
+    with pytest.raises(options.OptionError, match=r"must be from 2025-03-03 .* to 2025-05-01"):
+        options.parse(world="payments", until="2013-03-01")
+
+
+def test_payments_have_no_chronicle(tmp_path: Path) -> None:
+    with pytest.raises(options.OptionError, match="nothing is known of the days of the payments"):
+        options.parse(world="payments", chronicle=tmp_path / "page.md")
 
 
 def test_summary_that_cannot_be_written_is_refused_before_the_start(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.demo import pace, playlist
 from services.demo.playlist import Integers
-from services.demo.producer import FlightsProducer
+from services.demo.producer import WorldProducer
 from streams import codec
 from streams.producer import Record
 
@@ -42,11 +42,11 @@ def events(times: list[int]) -> Events:
     return Events(array, array, [b"UA%d" % time for time in times], [str(time).encode() for time in times])
 
 
-def play(until_ms: int) -> tuple[Broker, FlightsProducer]:
+def play(until_ms: int) -> tuple[Broker, WorldProducer]:
     times = list(range(0, 200, 10))
     topics = {"asked": events(times), "left": events(times), "arrived": events(times)}
     broker = Broker()
-    producer = FlightsProducer(cast("Any", broker), playlist.lay_out(topics, "asked", 3))
+    producer = WorldProducer(cast("Any", broker), playlist.lay_out(topics, "asked", 3))
 
     async def all_ticks() -> None:
         while producer.sent.position_ms < until_ms:

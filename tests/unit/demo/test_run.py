@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.demo import flights, months, run, system
+from services.demo import flights, months, run, system, worlds
 from services.demo.folder import FolderError
 from services.demo.options import Options
 from services.demo.run import Demo
@@ -43,7 +43,7 @@ def ending(monkeypatch: pytest.MonkeyPatch) -> Ending:
     found = Ending()
     monkeypatch.setattr(system, "started", found.started)
     monkeypatch.setattr(system, "in_background", lambda load: None)
-    declared = dict.fromkeys((run.MODEL, run.LEARNER), training_data.DECLARATION)
+    declared = dict.fromkeys((worlds.FLIGHTS.model, worlds.LEARNER), training_data.DECLARATION)
     monkeypatch.setattr(declaration_file, "load_all", lambda folder: declared)
     return found
 

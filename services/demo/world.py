@@ -1,0 +1,74 @@
+"""What the demo plays: events, the model that is asked, and what its summary adds."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from services.demo.figures import Figures
+from services.demo.months import Calendar
+from services.demo.playlist import EventTable, Playlist
+from services.runtime.declaration import Learning, ModelDeclaration
+from services.runtime.settings import Settings
+from streams import records
+
+
+class Companion(Protocol):
+    """A second account of a world, beside that of the requests."""
+
+    @property
+    def model(self) -> str:
+        """The model whose predictions it reads."""
+        ...
+
+    @property
+    def learning(self) -> Learning | None:
+        """How that model learns online, if it does: event time then waits for it, too."""
+        ...
+
+    def add_predictions(self, values: Sequence[bytes]) -> None:
+        """Add predictions of one partition, in order."""
+
+    def add_drift(self, record: records.DriftRecord) -> None:
+        """Add a record of drift of any model."""
+
+    def faults(self, requests_sent: int, dead_letters: int) -> list[str]:
+        """Return the errors of the account; both counts include those before scoring started."""
+        ...
+
+    def figures(self) -> Figures:
+        """Return what the summary shows."""
+        ...
+
+
+MakeCompanion = Callable[[Mapping[str, ModelDeclaration], Playlist], Companion]
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """One world; nothing is loaded before it is played."""
+
+    name: str
+    title: str
+    model: str
+    """The model that is trained here, and whose requests are counted."""
+    calendar: Calendar
+    processes: tuple[str, ...]
+    load: Callable[[], Mapping[str, EventTable]]
+    """Returns all events by topic."""
+    write_sources: Callable[[Path], None]
+    """Writes the files that Feast materialises into a folder."""
+    make_companion: MakeCompanion
+    folder: Path
+    """The folder with ``models`` and ``feature_repo``."""
+    has_chronicle: bool = False
+    """Whether what happened on each day is known, see `services.demo.days`."""
+
+    def settings(self, given: Settings) -> Settings:
+        """Return the settings with the models and features of this world, but not those that are set.
+
+        Set folders count only if they hold the world's model: in a folder of one's own they are of others.
+        """
+        places = {"models": self.folder / "models", "feature_repo": self.folder / "feature_repo"}
+        kept = given.model_fields_set if (given.models / self.model).is_dir() else set()
+        return given.model_copy(update={name: each for name, each in places.items() if name not in kept})
