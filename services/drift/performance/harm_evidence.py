@@ -31,7 +31,9 @@ STAKES = 0.02 * 2.0 ** np.arange(4)
 """Stakes on the excess over the limit. The best stake is the excess times the limit over the variance: for
 log losses near 0.5, these are the best for an excess of 0.01 to 0.15. Larger ones find no harm sooner: an
 excess above 0.15 is found with the first cohort that has 100 labels."""
-_DEBTS = -np.log1p(-STAKES) - STAKES
+RARE_LIMIT = 0.1
+"""Below this limit (a log loss of 0.4), stakes shrink with it. Where most losses are near 0 and few are
+large, as of a rare class, the variance is about as large as the mean: the best stake is about the limit."""
 COHORTS_MAX = 400
 """Maximum cohorts remembered; at the limit, older ones are merged in pairs."""
 REACH_MS = 400 * 24 * 3_600_000
@@ -188,7 +190,9 @@ class HarmEvidence:
         unit = bounded * np.maximum(largest, 1.0)
         excess = (losses - bounded * weights) / unit
         squares = (loss_squares - 2 * bounded * products + bounded * bounded * weight_squares) / unit**2
-        won: Numbers = (excess[:, None] * STAKES - squares[:, None] * _DEBTS) * self._power
+        stakes = STAKES * min(1.0, bounded / RARE_LIMIT)
+        debts = -np.log1p(-stakes) - stakes
+        won: Numbers = (excess[:, None] * stakes - squares[:, None] * debts) * self._power
         return won
 
     def _elapsed_ms(self) -> Numbers:

@@ -69,6 +69,46 @@ def test_harm_is_found_soon_however_long_it_was_calm_before(labels, excess, days
         assert np.median([day for day in found if day is not None]) <= days_max
 
 
+RARE_LIMIT = 0.011
+"""Of a model of a class with 2 % of the rows: the log loss is 0.044, and the range ends at 4."""
+
+
+def rare_losses(random, mean, labels):
+    """Losses of such a model: nearly all are small, and each missed positive is as large as possible."""
+    missed = (mean - 0.003) / (1 - 0.003)
+    return np.where(random.random(labels) < missed, 1.0, 0.003)
+
+
+def rare_days_to_alarm(seed, mean, days, calm_mean):
+    """Return the day from the change on day 20 on which the evidence is strong enough, or None."""
+    random = np.random.default_rng(seed)
+    evidence = HarmEvidence(10 * MONTH_MS, 3.0)
+    for day in range(days):
+        evidence.add(cohort(day, rare_losses(random, mean if day >= 20 else calm_mean, 2000)))
+        if evidence.strength(RARE_LIMIT) >= 1:
+            return day - 20
+    return None
+
+
+def test_harm_of_a_rare_class_is_found_within_days():
+    """The log loss of a fraud model rises from 0.024 to 0.12, with 2,000 labels a day."""
+    found = [rare_days_to_alarm(seed, 0.03, 40, calm_mean=0.006) for seed in range(20)]
+    assert all(day is not None and 0 <= day <= 4 for day in found), found
+
+
+def test_a_rare_class_at_its_limit_raises_no_more_false_alarms_than_allowed():
+    found = [rare_days_to_alarm(seed, RARE_LIMIT, 60, calm_mean=RARE_LIMIT) for seed in range(60)]
+    assert sum(day is not None for day in found) <= 12
+
+
+def test_the_lower_end_of_the_harm_of_a_rare_class_holds_and_is_above_the_limit():
+    random = np.random.default_rng(4)
+    evidence = HarmEvidence(10 * MONTH_MS, 3.0)
+    for day in range(10):
+        evidence.add(cohort(day, rare_losses(random, 0.03, 2000)))
+    assert RARE_LIMIT < evidence.harm(RARE_LIMIT).low < 0.03
+
+
 def test_losses_of_one_day_that_are_alike_are_no_harm_with_their_design_effect():
     """Days differ by a standard deviation of 0.04, losses within a day by hardly more."""
     alarms = {1.0: 0, 60.0: 0}
