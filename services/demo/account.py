@@ -6,7 +6,7 @@ and counted.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -21,10 +21,13 @@ from streams.repeats import RepeatFilter
 class _Prediction(msgspec.Struct, gc=False):
     """The part of a `Prediction` that is counted here; the decoder skips the rest."""
 
+    prediction_id: str
+    version: int
     event_time_ms: int
     source_partition: int
     source_offset: int
     score: float | None
+    shadow_scores: dict[str, float] = {}
 
 
 class _Outcome(msgspec.Struct, gc=False):
@@ -103,8 +106,19 @@ class RequestAccount:
         request_topic: str,
         frozen_arm: str | None,
         calendar: months.Calendar = months.FLIGHTS,
+        positives: Collection[str] | None = None,
     ) -> None:
-        """Start empty."""
+        """Start empty.
+
+        Args:
+            model: The model whose predictions are counted.
+            request_topic: Its topic of requests.
+            frozen_arm: The arm under which the first version keeps scoring.
+            calendar: The months.
+            positives: Ids of the requests whose label is 1, where a request without a label has the label 0:
+                no outcome says so. None: the labels are those of the outcomes.
+        """
+        self._positives = positives
         self._calendar = calendar
         self.model = model
         self.request_topic = request_topic
@@ -140,7 +154,8 @@ class RequestAccount:
 
     def add_predictions(self, values: Sequence[bytes]) -> None:
         """Add predictions of one partition, in order."""
-        times = []
+        times: list[int] = []
+        rows: list[tuple[float, float, float]] = []
         for record in valid(_decode_prediction, values):
             if self._prediction_repeats.is_repeat(record.source_partition, record.source_offset):
                 self.repeats += 1
@@ -149,12 +164,17 @@ class RequestAccount:
             elif record.score is not None:
                 self.predicted += 1
                 times.append(record.event_time_ms)
+                if self._positives is not None:
+                    label = float(record.prediction_id in self._positives)
+                    rows.append((label, record.score, self._frozen_score(record, record.score)))
             elif record.event_time_ms < self._calendar.scoring_start_ms:
                 self.collected += 1
             else:
                 self.unscored += 1
         for month, count in enumerate(np.bincount(self._calendar.month_of(np.array(times, dtype=np.int64)))):
             self._months[month].requests += int(count)
+        if rows:
+            self._add_scores(np.array(times, dtype=np.int64), np.array(rows, dtype=np.float64))
 
     def add_outcomes(self, values: Sequence[bytes]) -> None:
         """Add outcomes of one partition, in order."""
@@ -165,13 +185,13 @@ class RequestAccount:
                 self.repeats += 1
                 continue
             self.outcomes += 1
-            if record.score is not None:
+            if record.score is not None and self._positives is None:
                 times.append(record.event_time_ms)
                 rows.append((record.label, record.score, self._frozen_score(record, record.score)))
         if rows:
             self._add_scores(np.array(times, dtype=np.int64), np.array(rows, dtype=np.float64))
 
-    def _frozen_score(self, record: _Outcome, score: float) -> float:
+    def _frozen_score(self, record: _Prediction | _Outcome, score: float) -> float:
         """Return the first version's score: as champion, later as shadow."""
         if self._first_version is None or record.version < self._first_version:
             self._first_version = record.version

@@ -37,6 +37,8 @@ LabelSource = Callable[[], Mapping[str, tuple[int, float]]]
 class MinutesAccount:
     """Counts of predictions and repeats; errors by month."""
 
+    positives = None
+
     def __init__(self, model: str, learning: Learning, known_labels: LabelSource) -> None:
         """Start empty; the labels are read at the end."""
         self.model = model

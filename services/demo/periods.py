@@ -5,7 +5,7 @@ know it. So these figures do not depend on what the processes count. Arithmetic 
 `services.demo.followers` reads the records.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -44,7 +44,7 @@ class PeriodsAccount:
     def __init__(
         self,
         declaration: ModelDeclaration,
-        positives: Callable[[], Collection[str]],
+        positives: Collection[str],
         *,
         start_ms: int,
         change_ms: int,
@@ -53,14 +53,14 @@ class PeriodsAccount:
 
         Args:
             declaration: A binary model that keeps its first version as a shadow.
-            positives: Returns the ids of all requests whose label is 1; read at the end.
+            positives: Ids of all requests whose label is 1.
             start_ms: Start of the first period.
             change_ms: When the world changes: a multiple of `PERIOD_MS` after it.
         """
         assert (change_ms - start_ms) % PERIOD_MS == 0, "the change begins a period"
         self.model = declaration.name
         self._frozen_arm = declaration.rollout.keep_first_as_shadow
-        self._positives = positives
+        self.positives = positives
         self._start_ms, self._change_ms = start_ms, change_ms
         self._repeats = RepeatFilter()
         self._ids: list[str] = []
@@ -99,9 +99,8 @@ class PeriodsAccount:
     def _lines(self) -> Iterator[PeriodLine]:
         if not self._rows:
             return
-        known = self._positives()
         times, live, frozen = np.array(self._rows, dtype=np.float64).T
-        labels = np.fromiter((name in known for name in self._ids), np.float64, len(self._ids))
+        labels = np.fromiter((name in self.positives for name in self._ids), np.float64, len(self._ids))
         numbers = ((times - self._start_ms) // PERIOD_MS).astype(np.int64)
         for number in np.unique(numbers).tolist():
             chosen, from_ms = numbers == number, self._start_ms + number * PERIOD_MS

@@ -69,6 +69,7 @@ class Play:
             declaration.request.topic,
             declaration.rollout.keep_first_as_shadow,
             self._calendar,
+            companion.positives,
         )
         self.companion = companion
         self.log = RetrainingLog(declaration.name)

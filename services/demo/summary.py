@@ -37,6 +37,7 @@ class AlarmLine(msgspec.Struct, kw_only=True, frozen=True):
     subject: str
     value: float
     threshold: float
+    message: str
 
 
 class MonthLine(msgspec.Struct, kw_only=True, frozen=True):
@@ -163,6 +164,7 @@ def _alarm_line(alarm: records.DriftAlarm) -> AlarmLine:
         subject=alarm.subject,
         value=alarm.value,
         threshold=alarm.threshold,
+        message=alarm.message,
     )
 
 

@@ -1,7 +1,7 @@
 """What the demo plays: events, the model that is asked, and what its summary adds."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,11 @@ class Companion(Protocol):
     @property
     def learning(self) -> Learning | None:
         """How that model learns online, if it does: event time then waits for it, too."""
+        ...
+
+    @property
+    def positives(self) -> Collection[str] | None:
+        """Ids of the requests whose label is 1, if no label means 0; None if each label is an outcome."""
         ...
 
     def add_predictions(self, values: Sequence[bytes]) -> None:

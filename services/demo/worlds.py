@@ -43,13 +43,10 @@ def _write_nothing(_folder: Path) -> None:
 
 def _make_periods(declarations: Mapping[str, ModelDeclaration], playlist: Playlist) -> Companion:
     declaration, world = declarations[PAYMENTS.model], generator.World()
+    known = known_labels(playlist, declaration.label)
     return PeriodsAccount(
         declaration,
-        lambda: {
-            name
-            for name, (_, value) in known_labels(playlist, declaration.label).items()
-            if value > _FRAUD_ABOVE
-        },
+        {name for name, (_, value) in known.items() if value > _FRAUD_ABOVE},
         start_ms=PAYMENTS.calendar.scoring_start_ms,
         change_ms=world.start_ms + world.change_day * generator.DAY_MS,
     )

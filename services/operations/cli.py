@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUMMARY = "Real-time inference and drift monitoring on Kafka, with Feast features and MLflow models."
 VERSION = "0.1.0"
 COMMANDS = (
-    ("demo", "services.demo.command:demo", "Run the whole system on a year of New York flights."),
+    ("demo", "services.demo.command:demo", "Run the whole system on a year of flights, or on payments."),
     (
         "init",
         "services.operations.init_command:init",

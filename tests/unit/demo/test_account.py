@@ -178,6 +178,17 @@ def test_month_has_the_mean_losses_of_its_requests(account: RequestAccount) -> N
     assert march.auc_live is None
 
 
+def test_a_request_without_a_label_may_have_one_by_its_absence() -> None:
+    """Then the outcomes hold one class only, so the labels of all requests are those of the world."""
+    account = RequestAccount("late", "asked", "frozen", positives={"0-1"})
+    account.add_predictions([prediction(0, score=0.2), prediction(1, score=0.8), prediction(1, score=0.8)])
+    account.add_outcomes([outcome(1, score=0.8)])
+    (february,) = account.months(with_auc=True)
+    assert (february.requests, february.labels, february.auc_live) == (2, 2, 1.0)
+    assert february.log_loss_live == february.log_loss_frozen == pytest.approx(-math.log(0.8))
+    assert account.outcomes == 1
+
+
 def test_total_is_the_mean_of_the_monthly_means(account: RequestAccount) -> None:
     account.add_predictions([prediction(0), prediction(1, at_ms=MARCH), prediction(2, at_ms=MARCH)])
     account.add_outcomes(

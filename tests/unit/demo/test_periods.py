@@ -39,7 +39,7 @@ def report(
 @pytest.fixture
 def account() -> PeriodsAccount:
     return PeriodsAccount(
-        training_data.DECLARATION, lambda: {"1", "4"}, start_ms=START_MS, change_ms=START_MS + PERIOD_MS
+        training_data.DECLARATION, {"1", "4"}, start_ms=START_MS, change_ms=START_MS + PERIOD_MS
     )
 
 
