@@ -1,7 +1,7 @@
 """How a user has been paying: counts, sums and distinct merchants over windows, from the payments themselves.
 
-The topic of the requests is also the source of the features. A request waits until its own payment is in the
-windows (``features.wait_seconds`` in model.yaml), so a value always includes the payment that it is about.
+The topic of the requests is also the source of the features. Every value includes the payment that it is
+about (``features.own_event`` in model.yaml).
 """
 
 import os
