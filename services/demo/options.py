@@ -6,7 +6,7 @@ import difflib
 import re
 from pathlib import Path
 
-from services.demo.world import World
+from services.demo.world import DemoWorld
 from services.demo.worlds import FLIGHTS, WORLDS
 
 _SPEED = re.compile(r"^(?P<factor>\d+(\.\d+)?)x?$")
@@ -30,7 +30,7 @@ class Options:
     chronicle: Path | None = None
     home: Path | None = None
     lead_hours: float | None = None
-    world: World = FLIGHTS
+    world: DemoWorld = FLIGHTS
 
     @property
     def whole_year(self) -> bool:
@@ -90,7 +90,7 @@ def _unknown_world(name: str) -> str:
     return f"{name}: there is no such world; {hint}"
 
 
-def _parse_until(text: str, world: World) -> int:
+def _parse_until(text: str, world: DemoWorld) -> int:
     calendar = world.calendar
     first = calendar.day_of(calendar.scoring_start_ms) + dt.timedelta(days=1)
     last = calendar.day_of(calendar.end_ms)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from services.demo.world import World
+from services.demo.world import DemoWorld
 from services.feature_store import repository
 from services.operations.installation_processes import launch
 from services.operations.local_servers.cluster import Embedded, choose_port
@@ -74,7 +74,7 @@ class System:
 
 
 @contextlib.contextmanager
-def started(settings: Settings, lock: int, say: Say, world: World) -> Iterator[System]:
+def started(settings: Settings, lock: int, say: Say, world: DemoWorld) -> Iterator[System]:
     """Start everything, in parallel where possible; stop the processes before the servers that they use.
 
     Args:

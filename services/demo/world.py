@@ -50,7 +50,7 @@ MakeCompanion = Callable[[Mapping[str, ModelDeclaration], Playlist], Companion]
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class DemoWorld:
     """One world; nothing is loaded before it is played."""
 
     name: str

@@ -11,7 +11,7 @@ from services.demo.minutes import MinutesAccount
 from services.demo.months import Calendar
 from services.demo.periods import PeriodsAccount
 from services.demo.playlist import EventTable, Playlist, known_labels
-from services.demo.world import Companion, World
+from services.demo.world import Companion, DemoWorld
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.settings import ROOT
 
@@ -52,7 +52,7 @@ def _make_periods(declarations: Mapping[str, ModelDeclaration], playlist: Playli
     )
 
 
-FLIGHTS = World(
+FLIGHTS = DemoWorld(
     name="flights",
     title="A year of New York flights",
     model="arrival_delay",
@@ -64,7 +64,7 @@ FLIGHTS = World(
     folder=ROOT,
     has_chronicle=True,
 )
-PAYMENTS = World(
+PAYMENTS = DemoWorld(
     name="payments",
     title="Four months of payments with cards, some of them fraud",
     model="payment_fraud",

@@ -6,7 +6,7 @@ import pytest
 
 from examples.payments import generator
 from services.demo import playlist, worlds
-from services.demo.world import World
+from services.demo.world import DemoWorld
 from services.runtime.declaration import DAY_MS
 from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
@@ -15,14 +15,14 @@ WORLDS = pytest.mark.parametrize("world", worlds.WORLDS.values(), ids=lambda wor
 
 
 @WORLDS
-def test_the_model_keeps_its_first_version_and_is_retrained(world: World) -> None:
+def test_the_model_keeps_its_first_version_and_is_retrained(world: DemoWorld) -> None:
     declaration = load_all(world.settings(Settings()).models)[world.model]
     assert declaration.is_retrained
     assert declaration.rollout.keep_first_as_shadow == "frozen"
 
 
 @WORLDS
-def test_a_learning_model_has_its_process(world: World) -> None:
+def test_a_learning_model_has_its_process(world: DemoWorld) -> None:
     declarations = load_all(world.settings(Settings()).models)
     companion = world.make_companion(declarations, playlist.Playlist((), ""))
     assert companion.model in declarations
@@ -30,7 +30,7 @@ def test_a_learning_model_has_its_process(world: World) -> None:
 
 
 @WORLDS
-def test_a_companion_without_records_has_no_figures_and_no_faults(world: World) -> None:
+def test_a_companion_without_records_has_no_figures_and_no_faults(world: DemoWorld) -> None:
     declarations = load_all(world.settings(Settings()).models)
     companion = world.make_companion(declarations, playlist.Playlist((), ""))
     assert companion.figures().periods == []
