@@ -6,6 +6,7 @@ import pytest
 
 from services.feature_store import repository
 from services.feature_store.plan import PlanError
+from services.feature_store.repository import Materialization
 from services.model_registry import signing
 from services.operations import schema_checks
 from services.operations import setup as module
@@ -28,6 +29,10 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         taken.append("apply")
         return plan
 
+    def materialize(*_: Any) -> Materialization:
+        taken.append("materialize")
+        return Materialization(["facts"], {"routes": tmp_path / "routes.parquet"})
+
     def ensure_topics(_: Any, declarations: Any, *, applications: Any, views: Any) -> None:
         taken.append(f"topics {sorted(declarations)} {applications} {views}")
 
@@ -37,7 +42,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path))
     monkeypatch.setattr(repository, "apply", apply)
-    monkeypatch.setattr(repository, "materialize", lambda *_: taken.append("materialize"))
+    monkeypatch.setattr(repository, "materialize", materialize)
     monkeypatch.setattr(module, "ensure_topics", ensure_topics)
     monkeypatch.setattr(signing, "are_provided", lambda _: False)
     monkeypatch.setattr(signing, "ensure_key", ensure_key)
@@ -50,20 +55,15 @@ def test_each_step_is_taken_in_order_and_told(
 ) -> None:
     setup()
     models = ["arrival_delay", "arrival_minutes"]
-    assert steps == ["apply", "key", f"topics {models} ['sales'] ['wide']"]
-    assert capsys.readouterr().out.splitlines() == [
+    assert steps == ["apply", "key", f"topics {models} ['sales'] ['wide']", "materialize"]
+    *said, absent = capsys.readouterr().out.splitlines()
+    assert said == [
         f"ok  applied 2 feature views to {tmp_path.resolve()}",
         "ok  versions are signed with the key abc",
         "ok  the topics of arrival_delay, arrival_minutes exist",
-        f"ok  found no files in {tmp_path.resolve() / 'batch'}: features of batch views will be missing",
+        "ok  materialised the batch views facts",
     ]
-
-
-def test_batch_views_are_materialised_if_there_are_files(steps: list[str], tmp_path: Path) -> None:
-    (tmp_path / "batch").mkdir()
-    (tmp_path / "batch" / "weather.parquet").touch()
-    setup()
-    assert steps[-1] == "materialize"
+    assert f"view routes: its file {tmp_path / 'routes.parquet'} does not exist" in absent
 
 
 def test_the_registry_alone_needs_no_other_step(steps: list[str]) -> None:
