@@ -9,7 +9,8 @@ import structlog
 
 from services.dashboard import consumer, page, scoring_poller
 from services.dashboard.page_feed import Declared, PageFeed
-from services.runtime import async_process, declaration_file
+from services.runtime import async_process
+from services.runtime.declaration_file import DeclarationFolder
 from services.runtime.logs import configure_logging
 from services.runtime.settings import Settings
 from services.runtime.supervised_task import SupervisedTask
@@ -18,6 +19,9 @@ from services.runtime.web import server
 READER_SECONDS_MAX = 3.0
 """Maximum time for the consumer's thread to end."""
 
+REFRESH_SECONDS = 2.0
+"""Time between two looks at the declarations."""
+
 _log = structlog.get_logger()
 
 
@@ -25,11 +29,13 @@ def run() -> None:
     """Serve the live page until SIGINT or SIGTERM."""
     settings = Settings()
     configure_logging("dashboard", settings.log_level)
-    feed = PageFeed(settings.broker, page_declarations(settings))
+    folder = DeclarationFolder(settings.models)
+    feed = PageFeed(settings.broker, page_declarations(folder))
     async_process.run(
         _reading(settings, feed),
         server.serve_in_loop(page.application(feed, settings), settings.host, settings.dashboard_port),
         _polling(settings, feed),
+        _following(folder, feed),
         _open(settings, feed),
     )
 
@@ -57,6 +63,20 @@ async def _polling(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
+async def _following(folder: DeclarationFolder, feed: PageFeed) -> AsyncIterator[None]:
+    """Read declarations that change until the block ends; a page shows them when it is loaded again."""
+
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            if await asyncio.to_thread(folder.refresh):
+                feed.declared = page_declarations(folder)
+
+    async with SupervisedTask("declarations", follow).running():
+        yield
+
+
+@contextlib.asynccontextmanager
 async def _open(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
     """Close the feed when the block ends, before the server waits for the pages that follow it."""
     host = scoring_poller.reachable(settings.host)
@@ -67,9 +87,8 @@ async def _open(settings: Settings, feed: PageFeed) -> AsyncIterator[None]:
         feed.closed = True
 
 
-def page_declarations(settings: Settings) -> dict[str, Declared]:
-    """Read the declarations; of a model whose declaration cannot be read, the page shows less."""
-    folder = declaration_file.DeclarationFolder(settings.models)
+def page_declarations(folder: DeclarationFolder) -> dict[str, Declared]:
+    """Return what the page shows of declarations; of an invalid model.yaml, of its last valid content."""
     for name, fault in folder.faults.items():
         _log.warning("dashboard.declaration_invalid", model=name, error=fault)
     return {
