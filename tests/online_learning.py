@@ -1,12 +1,17 @@
 """The topics of a model that learns online, on a real broker: write its logs, read what it has learned."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
+from services.feature_store import plan_cache
+from services.feature_store.plan import FeaturePlan
+from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
+from services.runtime.topic_creation import ensure_topics
 from streams import records, topics
 from streams.inputs import PREDICTION, PartitionKey
 from streams.producer import BatchProducer
@@ -16,6 +21,7 @@ from tests.unit.learning import traffic
 from tests.waiting import until
 
 PIECES = 6
+PARTITIONS = 2
 TRAINING = """
 from river import compose, linear_model, optim, preprocessing
 
@@ -25,6 +31,21 @@ def learner(categorical, numeric):
     colours = compose.Discard("x") | preprocessing.OneHotEncoder(drop_zeros=True)
     return compose.TransformerUnion(numbers, colours) | linear_model.LinearRegression(optim.AdaGrad(0.5))
 """
+
+
+def with_model(local: Settings, models: Path, name: str, learning: dict[str, Any]) -> Settings:
+    """Declare one model that learns, with an empty feature service and topics of its own."""
+    folder = models / name
+    folder.mkdir(parents=True)
+    (folder / "model.yaml").write_text(traffic.as_yaml(name, learning=learning))
+    (folder / "training.py").write_text(TRAINING)
+    settings = local.model_copy(update={"models": models, "partitions": PARTITIONS})
+    registry = plan_cache.registry_path(settings)
+    registry.parent.mkdir()
+    registry.touch()  # nothing is asked of Feast: what the service holds is in the plan
+    plan_cache.store(settings, FeaturePlan(project="p", views=(), services={"s": ()}))
+    ensure_topics(settings, load_all(settings.models))
+    return settings
 
 
 def send(local: Settings, name: str, logs: traffic.Traffic, number: int) -> None:
@@ -59,6 +80,12 @@ def published(local: Settings, name: str) -> list[records.LearnedModel]:
     decode = records.decoder_of(records.LearnedModel).decode
     mine = [each for each in read(local, topics.LEARNED.name) if each.key.startswith(f"{name}/".encode())]
     return [decode(each.value) for each in mine if not each.key.endswith(b"/checkpoint")]
+
+
+def changes(local: Settings, name: str) -> list[records.ModelChanged]:
+    """Return all changes of the arms of a model, in order."""
+    decode = records.decoder_of(records.ModelChanged).decode
+    return [decode(each.value) for each in read(local, topics.MODELS.name) if each.key == name.encode()]
 
 
 def read(local: Settings, topic: str, partitions: int = 1) -> list[Any]:

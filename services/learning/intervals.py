@@ -15,8 +15,10 @@ from typing import Any
 from services.learning.arms_update import KEPT_MAX, Announcement
 from services.learning.learner_state import LearnerState, Lesson
 from services.learning.reference_period import ReferencePeriod
+from services.learning.version_gate import GateVerdict, VersionGate
 from services.model_registry import learned_versions, river_format
 from services.model_registry.model_inputs import InputKind, Inputs
+from services.model_registry.traffic_split import CHAMPION
 from services.monitoring.label_join import Joined, LabelJoin
 from services.monitoring.model_metrics import Measures
 from services.runtime.declaration import ModelDeclaration
@@ -30,6 +32,8 @@ class LearningOutputs:
 
     published: list[records.LearnedModel] = dataclasses.field(default_factory=list)
     learned: list[Announcement] = dataclasses.field(default_factory=list)
+    verdicts: list[GateVerdict] = dataclasses.field(default_factory=list)
+    """One for each version in ``learned``."""
     dead_letters: list[records.DeadLetter] = dataclasses.field(default_factory=list)
     intervals_closed: int = 0
     loss: float | None = None
@@ -59,7 +63,9 @@ class IntervalLearner:
         self._reference = ReferencePeriod(
             declaration, kinds or dict.fromkeys(feature_names, InputKind.NUMBER), state
         )
+        self._gate = VersionGate(declaration, state.gate)
         self._estimator = make() if state.estimator is None else river_format.decode(state.estimator)
+        self._is_classifier = learned_versions.is_classifier(self._estimator)
 
     def add(self, joined: Joined) -> None:
         """Add a label with the request that it belongs to. The loss counts first labels only."""
@@ -75,6 +81,7 @@ class IntervalLearner:
                 entry.features,
                 correction,
                 entry.event_time_ms,
+                entry.score if entry.arm == CHAMPION else None,
             )
         )
         self._reference.add(label, entry)
@@ -124,7 +131,11 @@ class IntervalLearner:
             state.losses = 0, 0.0
         if not state.lessons:
             return
-        for lesson, is_new in _last_values(state.lessons):
+        ordered = [each for each in _last_values(state.lessons) if self._fits(each[0])]
+        measured = self._gate.select([lesson for lesson, _ in ordered])
+        for place, (lesson, is_new) in enumerate(ordered):
+            if place in measured:
+                self._gate.measure(lesson, self._predict)
             self._learn(lesson, is_new=is_new)
         state.lessons = []
         state.estimator = river_format.encode(self._estimator)
@@ -135,13 +146,23 @@ class IntervalLearner:
         assert self._state.first_ms is not None, "set with the first record"
         return (end_ms - self._state.first_ms) // self._learning.interval_ms
 
+    def _fits(self, lesson: Lesson) -> bool:
+        is_fit = len(lesson.features) == len(self._names)
+        self._state.counts.unfit += not is_fit
+        return is_fit
+
+    def _predict(self, lesson: Lesson) -> float:
+        return learned_versions.score_of(
+            self._estimator, self._row(lesson), as_classifier=self._is_classifier
+        )
+
+    def _row(self, lesson: Lesson) -> learned_versions.EstimatorRow:
+        return learned_versions.row_of(self._names, lesson.features, self._fill)
+
     def _learn(self, lesson: Lesson, *, is_new: bool) -> None:
         counts = self._state.counts
-        if len(lesson.features) != len(self._names):
-            counts.unfit += 1
-            return
         try:
-            row = learned_versions.row_of(self._names, lesson.features, self._fill)
+            row = self._row(lesson)
             self._estimator.learn_one(row, bool(lesson.label) if self._is_binary else lesson.label)
         except Exception:  # noqa: BLE001  # any error here concerns one row; it is counted
             counts.failed += 1
@@ -152,9 +173,12 @@ class IntervalLearner:
     def _publish(self, end_ms: int, estimator: bytes, outputs: LearningOutputs) -> None:
         state = self._state
         version = self._version(end_ms)
-        announcement = Announcement(version, end_ms, end_ms + self._learning.delay_ms, state.counts.learned)
+        verdict = self._gate.judge(version, end_ms, self._predict)
+        starts_ms, passed = end_ms + self._learning.delay_ms, verdict.report.passed
+        announcement = Announcement(version, end_ms, starts_ms, state.counts.learned, passed)
         state.learned = [*state.learned, announcement][-KEPT_MAX:]
         outputs.learned.append(announcement)
+        outputs.verdicts.append(verdict)
         outputs.published.append(
             records.LearnedModel(
                 model=self._model,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.learning.learner_state import LearnerState, LearningCounts
+from services.learning.learner_state import GateState, LearnerState, LearningCounts
 from services.runtime.declaration import ModelDeclaration
 from streams.feature_sets import ABSENT
 from streams.records import FeatureValue
@@ -59,7 +59,7 @@ def fit(
     if is_redefined or LABELS in changed:
         state.estimator, state.lessons, state.counts = None, [], LearningCounts()
     if LABELS in changed:
-        state.losses = (0, 0.0)
+        state.losses, state.gate = (0, 0.0), GateState()
         state.waiting_labels = []  # their values have the old meaning
         for each in state.pending:
             each.score = None
@@ -81,7 +81,7 @@ def _width_fits(state: LearnerState, names: Sequence[str]) -> Sequence[str]:
 
 def _drop_rows(state: LearnerState) -> None:
     """Drop the lessons, and the values of the predictions that wait: their labels are counted as unfit."""
-    state.lessons, state.known_rows = [], []
+    state.lessons, state.known_rows, state.gate = [], [], GateState()
     for entry in state.pending:
         entry.features = []
 
@@ -97,7 +97,7 @@ def _align(state: LearnerState, before: Sequence[str], names: Sequence[str]) -> 
             return []
         return [None if place == ABSENT else values[place] for place in positions]
 
-    for lesson in state.lessons:
+    for lesson in [*state.lessons, *state.gate.remembered]:
         lesson.features = row(lesson.features)
     for known in state.known_rows:
         known.features = row(known.features)

@@ -28,6 +28,8 @@ class Lesson(msgspec.Struct, array_like=True, gc=False):
     """0: the first label of its request; above: a later one, see `records.Outcome.correction`."""
     request_time_ms: int = 0
     """Event time of the request: after the horizon an id may be used again."""
+    score: float | None = None
+    """The champion's, as served; null if another arm has answered, and in checkpoints of older versions."""
 
 
 class KnownRow(msgspec.Struct, array_like=True, gc=False):
@@ -38,6 +40,17 @@ class KnownRow(msgspec.Struct, array_like=True, gc=False):
     label: float
     score: float
     features: list[records.FeatureValue]
+
+
+class GateState(msgspec.Struct, array_like=True):
+    """What the gate of learned versions remembers, see `services.learning.version_gate`."""
+
+    remembered: list[Lesson] = []
+    """Rows of earlier intervals, in the order in which they were learned."""
+    contradicted: int = 0
+    """Number of versions in a row that failed on the remembered rows."""
+    refused: bool | None = None
+    """Whether the last version was refused; null before the first."""
 
 
 class LearningCounts(msgspec.Struct):
@@ -94,6 +107,7 @@ class LearnerState(msgspec.Struct):
     """The reference, once its rows are complete."""
     basis: dict[str, str] = {}
     """What the rest depends on in the declaration, see `learner_basis`."""
+    gate: GateState = msgspec.field(default_factory=GateState)
 
 
 def fresh_state(

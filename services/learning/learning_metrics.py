@@ -25,6 +25,9 @@ class LearningObserver:
         for published in outputs.published:
             metrics.LEARNING_VERSION.labels(model).set(published.version)
             metrics.LEARNING_STATE_BYTES.labels(model, "model").set(len(published.estimator))
+        for verdict in outputs.verdicts:
+            outcome, passed = verdict.report.outcome, str(verdict.report.passed).lower()
+            metrics.LEARNING_GATES.labels(model, outcome, passed).inc()
         for letter in outputs.dead_letters:
             metrics.DEAD_LETTERS.labels("learning", letter.topic, letter.kind).inc()
 

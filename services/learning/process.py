@@ -4,9 +4,10 @@ The processes share the models (`services.runtime.model_ownership`). Delivery, f
 
 1. add the records to the learner, then advance it to the frontier;
 2. write dead letters and learned models, and wait until they are acknowledged;
-3. add the learned models to the latest arms in the models topic unless they are included, and wait;
-4. publish the watermark ``learning.<model>`` in Redis;
-5. every few seconds write a checkpoint of the state with the offsets of its inputs, and wait.
+3. write what their gates found to the ledger, each finding once, and wait;
+4. add those that passed to the latest arms in the models topic unless they are included, and wait;
+5. publish the watermark ``learning.<model>`` in Redis;
+6. every few seconds write a checkpoint of the state with the offsets of its inputs, and wait.
 
 The offsets of the inputs are not committed to a consumer group: the checkpoint holds them. After a crash the
 process resumes from the last checkpoint and writes everything after it again, byte for byte the same: a

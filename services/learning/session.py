@@ -4,7 +4,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -12,11 +12,13 @@ from kafka import KafkaConsumer
 
 from services.feature_store import declared_features, repository, view_definition
 from services.feature_store.plan import ValueType
-from services.learning import arms_update
+from services.learning import arms_update, gate_entries
+from services.learning.champion_copy import ChampionCopies, FindVersion
 from services.learning.definition_watch import DefinitionWatch
 from services.learning.learner import Learner
 from services.learning.learner_state import LearnerState, fresh_state
 from services.learning.learning_metrics import LearningObserver
+from services.learning.version_gate import GateVerdict
 from services.model_registry import large_references, learned_versions, model_inputs
 from services.model_registry.models_topic import ModelsTopic, OvertakenError
 from services.model_registry.training_code import function_of
@@ -49,6 +51,8 @@ from streams.inputs import Item
 
 REDIS_TIMEOUT_SECONDS = 2.0
 CLOSE_MS = 1000
+TellVerdicts = Callable[[str, Sequence[GateVerdict]], None]
+"""Returns when what the gates found for versions of a model is in the ledger."""
 PublishReference = Callable[[str, records.Reference], records.ReferenceName]
 """Writes the reference of a model that is too large for a change, and returns its name."""
 CHECKPOINTS = Snapshots(LearnerState, 1)
@@ -157,7 +161,17 @@ def opened(
         models = GuardedModels(folder, quarantine, opener, reader, ownership, learning_models)
         stack.callback(models.close)
         models.refresh()
-        yield LearningSession(outbox, client, models, reader, announcer, DefinitionWatch(settings))
+        tell = functools.partial(gate_entries.tell, settings)
+        find = functools.partial(find_version, settings)
+        yield LearningSession(
+            outbox, client, models, reader, announcer, DefinitionWatch(settings), tell, find
+        )
+
+
+def find_version(settings: Settings, model: str, version: int) -> records.LearnedModel | None:
+    """Return a published version over a new connection, see `learned_versions.find`."""
+    with contextlib.closing(kafka_consumers.connect(settings, "learning-champion")) as consumer:
+        return learned_versions.find(consumer, model, version)
 
 
 class LearningModelOpener:
@@ -241,8 +255,10 @@ class LearningSession:
         reader: prediction_source.PredictionSourceReader,
         announcer: "Announcer",
         features: DefinitionWatch,
+        tell: TellVerdicts,
+        find: FindVersion,
     ) -> None:
-        """Take connected clients and the models."""
+        """Take connected clients and the models, what tells verdicts, and what finds a published version."""
         self._outbox = outbox
         self._versions = LargeRecordWriter(lambda batch: outbox.write({(topics.LEARNED.name, 0): batch}))
         self._redis = client
@@ -250,6 +266,8 @@ class LearningSession:
         self._reader = reader
         self._announcer = announcer
         self._features = features
+        self._tell = tell
+        self._copies = ChampionCopies(find, self._versions)
 
     def step(self) -> None:
         """Process one slice; return after the poll timeout if there is none."""
@@ -276,12 +294,15 @@ class LearningSession:
         self._announcer.learn_names(each)
         outputs = each.learner.advance()
         self._outbox.write(prediction_source.dead_letter_batches(outputs.dead_letters))
+        if outputs.learned:
+            self._copies.copy(each.name, outputs.learned[-1], self._announcer.latest(each.name))
         for learned in outputs.published:
             # Versions use the keys in turn: this is the slot that the key's last version did not use.
             slot = learned.version // learned_versions.KEYS % 2
             self._versions.put(
                 learned_versions.key(each.name, learned.version), records.encode(learned), slot
             )
+        self._tell(each.name, outputs.verdicts)
         if outputs.learned:
             self._announcer.announce(each)
         each.watermark_ms = each.learner.watermark_ms
@@ -305,6 +326,10 @@ class Announcer:
     def names_of(self, model: str) -> FeatureSets:
         """Return the published names of the features of a model, which grow as the topic is read."""
         return self._models_topic.feature_sets.setdefault(model, FeatureSets())
+
+    def latest(self, model: str) -> records.ModelChanged | None:
+        """Return the latest change of the arms of a model that was read."""
+        return self._models_topic.latest.get(model)
 
     def learn_names(self, each: LearningModel) -> None:
         """Read the names of features that scoring has published; continue without missing ones."""

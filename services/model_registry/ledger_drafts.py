@@ -7,14 +7,15 @@ from typing import Any
 import msgspec
 
 from services.model_registry import mlflow_client, traffic_split
+from services.model_registry.gate_results import GateReport
 from services.model_registry.ledger_chain import EntryDraft
 from streams.records import LedgerEntry, ModelChanged, RetrainingFinished, RetrainingRequested
 
 REGISTERED, ARMS_CHANGED = "registered", "arms_changed"
 TRIGGER, DATA_SET, GATE, PROMOTION, RESULT = "trigger", "data_set", "gate", "promotion", "retraining_finished"
 ROLLOUT_STEP, ROLLBACK, CARD, ERASURE = "rollout_step", "rollback", "card", "erasure"
-RETRAINING = "retraining"
-"""The actor of what the process decides."""
+RETRAINING, LEARNING = "retraining", "learning"
+"""The actors of what these processes decide."""
 
 
 def of_registration(
@@ -145,6 +146,29 @@ def of_result(
         for name in ("result", "reasons", "metrics", "rows", "run_id", "trigger", "duration_seconds")
     }
     return [*drafts, draft(PROMOTION if finished.result == "promoted" else RESULT, result)]
+
+
+def of_learned(
+    model: str, version: int, report: GateReport, *, interval_end_ms: int, at_ms: int
+) -> EntryDraft:
+    """Return the entry of the gate of a learned version; a repeat after a crash is the same entry."""
+    evidence = {
+        "name": "learned version",
+        "outcome": report.outcome,
+        "passed": report.passed,
+        "gates": msgspec.to_builtins(report.results),
+    }
+    digest = hashlib.sha256(msgspec.json.encode((version, evidence))).hexdigest()[:16]
+    return EntryDraft(
+        kind=GATE,
+        model=model,
+        version=version,
+        evidence=evidence,
+        actor=LEARNING,
+        at_ms=at_ms,
+        event_time_ms=interval_end_ms,
+        request_id=f"learned/{model}/{interval_end_ms}/{digest}",
+    )
 
 
 def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,8 @@ class ModelsTopic:
     ) -> Sequence[ModelChanged]:
         """Write the changes that a model needs, again on top of each change that somebody else makes.
 
+        If theirs needs none, but ours was written after it, theirs is written again: the last record counts.
+
         Args:
             model: Its name.
             make: Returns the changes that follow from the latest one; none if it needs none.
@@ -113,13 +115,21 @@ class ModelsTopic:
             OvertakenError: Somebody else has changed the model before each of `ATTEMPTS_MAX` writes.
         """
         self.refresh()
+        overtaken = False
         for _ in range(ATTEMPTS_MAX):
-            changes = make(self.latest.get(model))
+            latest = self.latest.get(model)
+            changes = make(latest)
+            is_ours = bool(changes)
+            if overtaken and latest is not None:
+                changes = changes or [latest]
             if not changes:
                 return changes
-            with contextlib.suppress(OvertakenError):
+            try:
                 self.publish(changes)
-                return changes
+            except OvertakenError:
+                overtaken = True
+            else:
+                return changes if is_ours else []
         raise OvertakenError(
             f"the arms of {model} were changed {ATTEMPTS_MAX} times by somebody else while this change was "
             f"written: look at them with 'driftline models list {model}' and try again"

@@ -230,6 +230,11 @@ COMMANDS = (
     ),
     ("models champion", "services.operations.models.arms_command:champion", "Make a version the champion."),
     (
+        "models release",
+        "services.operations.models.rollout_command:release",
+        "Let learned versions become the champion again after a rollback.",
+    ),
+    (
         "models share",
         "services.operations.models.arms_command:share",
         "Let a version score a share of the keys.",

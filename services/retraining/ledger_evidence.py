@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import structlog
 
+from services.model_registry.gate_results import GateReport, GateResult
 from services.retraining import run_folder
-from services.retraining.gates.results import GateReport, GateResult
 from services.retraining.run_folder import DATA_VERSION, GATES, Decoded, RunFolder
 from services.retraining.training_set import DataDescription
 from services.runtime.settings import Settings

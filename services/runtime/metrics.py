@@ -379,6 +379,11 @@ LEARNING_LOSS = Gauge(
     ["model"],
 )
 LEARNING_VERSION = Gauge("driftline_learning_version", "The latest published version", ["model"])
+LEARNING_GATES = Counter(
+    "driftline_learning_gates",
+    "Learned versions by the outcome of their gate, and by whether they may become the champion",
+    ["model", "outcome", "passed"],
+)
 LEARNING_WATERMARK = Gauge(
     "driftline_learning_watermark_seconds", "Event time up to which all labels were taken", ["model"]
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from kafka import TopicPartition
 
 from services.model_registry import learned_versions, river_format
 from services.model_registry.contract import LoadedVersion
@@ -15,7 +14,7 @@ from services.model_registry.input_format import text_of
 from services.runtime import kafka_consumers
 from services.runtime.settings import Settings
 from services.scoring.loaded_versions import VersionLoader
-from streams import records, topics
+from streams import topics
 
 
 class RiverModel:
@@ -25,7 +24,7 @@ class RiverModel:
         """Take a trained estimator."""
         self.size_bytes = size_bytes
         self._estimator = estimator
-        self._is_classifier = _is_classifier(estimator)
+        self._is_classifier = learned_versions.is_classifier(estimator)
         self._lock = threading.Lock()
         """Some of river's estimators change their state while they predict."""
 
@@ -35,28 +34,16 @@ class RiverModel:
         # The learning process reads the texts of times from the prediction records.
         rows = zip(*(list(map(text_of, column.tolist())) for column in columns.values()), strict=True)
         with self._lock:
-            outputs = [self._predict_one(learned_versions.row_of(names, row, {})) for row in rows]
+            rows_of_model = (learned_versions.row_of(names, row, {}) for row in rows)
+            outputs = [
+                learned_versions.score_of(self._estimator, row, as_classifier=self._is_classifier)
+                for row in rows_of_model
+            ]
         return np.array(outputs, dtype=np.float64)
-
-    def _predict_one(self, row: learned_versions.EstimatorRow) -> float:
-        if self._is_classifier:
-            return float(self._estimator.predict_proba_one(row).get(True, 0.0))
-        return float(self._estimator.predict_one(row))
-
-
-def _is_classifier(estimator: Any) -> bool:
-    """Return whether the last step of a pipeline is a classifier."""
-    from river import base, compose  # late: river takes a second, and most installations have no such model
-
-    while isinstance(estimator, compose.Pipeline):
-        estimator = estimator[-1]
-    return isinstance(estimator, base.Classifier)
 
 
 def learned_version_loader(settings: Settings) -> VersionLoader:
     """Return the loader of models that learn online; a load blocks for some 10 ms."""
-    partition = TopicPartition(topics.LEARNED.name, 0)
-    decode = records.decoder_of(records.LearnedModel).decode
     lock = threading.Lock()
 
     @functools.cache
@@ -64,14 +51,12 @@ def learned_version_loader(settings: Settings) -> VersionLoader:
         return kafka_consumers.connect(settings, "learned")
 
     def load(name: str, version: int) -> LoadedVersion:
-        key = learned_versions.key(name, version)
         with lock:
             try:
-                found = kafka_consumers.latest_values(consumer(), partition, [key]).get(key)
+                published = learned_versions.find(consumer(), name, version)
             finally:
                 consumer().assign([])  # else it would continue to fetch, fifty times a second
-        published = None if found is None else decode(found[1])
-        if published is None or (published.model, published.version) != (name, version):
+        if published is None:
             raise LookupError(
                 f"{name} version {version} is not in the topic {topics.LEARNED.name}: it was never "
                 "published, or a later version has replaced it; choose a later version"

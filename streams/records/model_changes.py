@@ -24,6 +24,10 @@ class Arm(msgspec.Struct, kw_only=True, frozen=True):
     the weights, with the champion after the others. See `services.model_registry.traffic_split`."""
 
 
+HELD_MS = 253_402_300_799_999
+"""The last event time: no learned version becomes the champion until an operator releases the model."""
+
+
 class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
     """The intervals of an online-learning model whose versions have been added to the arms."""
 
@@ -31,6 +35,9 @@ class LearnedSpan(msgspec.Struct, kw_only=True, frozen=True):
     """Event time: start of the first interval, from which versions are numbered."""
     until_ms: TimeMs
     """Event time: end of the last interval whose version is or was among the arms."""
+    not_before_ms: TimeMs = 0
+    """Event time before which no further version becomes the champion. After an operator's rollback it is
+    `HELD_MS`, after the release that of the release."""
 
 
 class ReferenceName(msgspec.Struct, kw_only=True, frozen=True):

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from services.feature_store import plan_cache
-from services.feature_store.plan import FeaturePlan
 from services.learning import arms_update
 from services.model_registry import models_topic, traffic_split
 from services.monitoring import pending_restore
@@ -20,15 +18,22 @@ from services.runtime.declaration_file import load_all
 from services.runtime.settings import Settings
 from services.runtime.topic_creation import ensure_topics
 from services.scoring.river_model import learned_version_loader
-from streams import records, topics
-from tests.online_learning import PIECES, TRAINING, published, read, send, wait_for_watermark
+from streams import records
+from tests.online_learning import (
+    PIECES,
+    TRAINING,
+    changes,
+    published,
+    send,
+    wait_for_watermark,
+    with_model,
+)
 from tests.processes import Process
 from tests.unit.learning import traffic
 from tests.unit.learning.traffic import HOUR_MS, START_MS
 from tests.waiting import until
 
 HOURS = 40
-PARTITIONS = 2
 LEARNING = traffic.document()["learning"] | {"reference": {"rows": 1000}}
 """Its rows are collected while processes are killed, and complete long before the end."""
 
@@ -36,21 +41,10 @@ LEARNING = traffic.document()["learning"] | {"reference": {"rows": 1000}}
 @pytest.fixture
 def local(kafka: str, valkey: str, http_ports: dict[str, int], tmp_path: Path, unique_name: str) -> Settings:
     """One model that learns, with an empty feature service and topics of its own."""
-    folder = tmp_path / "models" / unique_name
-    folder.mkdir(parents=True)
-    (folder / "model.yaml").write_text(traffic.as_yaml(unique_name, learning=LEARNING))
-    (folder / "training.py").write_text(TRAINING)
-    changes = {
-        "broker": kafka, "redis_url": valkey, "home": tmp_path / "home", "models": folder.parent,
-        "partitions": PARTITIONS, **http_ports,
-    }  # fmt: skip
-    settings = Settings().model_copy(update=changes)
-    registry = plan_cache.registry_path(settings)
-    registry.parent.mkdir()
-    registry.touch()  # nothing is asked of Feast: what the service holds is in the plan
-    plan_cache.store(settings, FeaturePlan(project="p", views=(), services={"s": ()}))
-    ensure_topics(settings, load_all(settings.models))
-    return settings
+    settings = Settings().model_copy(
+        update={"broker": kafka, "redis_url": valkey, "home": tmp_path / "home", **http_ports}
+    )
+    return with_model(settings, tmp_path / "models", unique_name, LEARNING)
 
 
 WITH_DISK = """
@@ -219,8 +213,3 @@ def assert_arms_are_the_operator_s_and_each_version_s(
 
 def has_published_more(local: Settings, name: str, seen: int) -> bool:
     return len(published(local, name)) > seen
-
-
-def changes(local: Settings, name: str) -> list[records.ModelChanged]:
-    decode = records.decoder_of(records.ModelChanged).decode
-    return [decode(each.value) for each in read(local, topics.MODELS.name) if each.key == name.encode()]

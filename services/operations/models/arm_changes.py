@@ -12,9 +12,13 @@ from services.runtime.declaration import ModelDeclaration
 from streams import codec
 from streams.codec import FieldType
 from streams.records import Arm, FeatureValue, ModelChanged
+from streams.records.model_changes import HELD_MS
 
 _PERCENT = re.compile(r"(\d+(?:\.\d{1,2})?)%")
 _BOOLS: Mapping[str, bool] = {"true": True, "false": False}
+
+HELD_HINT = "no learned version becomes the champion until 'driftline models release"
+"""Followed by the name of the model, and the closing quote."""
 
 Segment = Mapping[str, Sequence[FeatureValue]]
 
@@ -150,6 +154,41 @@ def make_change(
         return ModelChanged(model=model, arms=arms, changed_at_ms=min(from_ms, now_ms), reason=reason)
     changed_at_ms = max(latest.changed_at_ms, min(from_ms, now_ms))
     return msgspec.structs.replace(latest, arms=arms, changed_at_ms=changed_at_ms, reason=reason)
+
+
+def held(latest: ModelChanged) -> ModelChanged:
+    """Return the record so that no learned version becomes the champion; of other models the same one."""
+    if latest.learned is None:
+        return latest
+    return msgspec.structs.replace(
+        latest, learned=msgspec.structs.replace(latest.learned, not_before_ms=HELD_MS)
+    )
+
+
+def is_held(change: ModelChanged) -> bool:
+    """Tell whether learned versions of the model wait for a release."""
+    return change.learned is not None and change.learned.not_before_ms >= HELD_MS
+
+
+def released(
+    model: str, latest: ModelChanged | None, reason: str, *, from_ms: int, now_ms: int
+) -> ModelChanged:
+    """Return the record with which learned versions become the champion again, from an event time on.
+
+    Raises `ChangeError` if none are held.
+    """
+    if latest is None or latest.learned is None:
+        raise ChangeError(f"{model} has no learned versions: there is nothing to release")
+    if not is_held(latest):
+        raise ChangeError(
+            f"{model} is not held: its learned versions become the champion when they pass their gate"
+        )
+    change = make_change(
+        model, latest, latest.arms, reason=f"by hand: {reason}", from_ms=from_ms, now_ms=now_ms
+    )
+    return msgspec.structs.replace(
+        change, learned=msgspec.structs.replace(latest.learned, not_before_ms=from_ms)
+    )
 
 
 def format_arms(arms: Sequence[Arm]) -> list[str]:

@@ -46,6 +46,8 @@ def show(name: str | None = None) -> None:
                     f"{model} has no arms yet; models with arms: {', '.join(sorted(latest)) or 'none'}"
                 )
             _print_arms(f"{model}: {latest[model].reason}", latest[model].arms)
+            if arm_changes.is_held(latest[model]):
+                say(f"  {arm_changes.HELD_HINT} {model}'")
 
 
 def share(

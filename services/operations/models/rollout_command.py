@@ -71,7 +71,8 @@ def rollback(
 ) -> None:
     """Give all keys of a running rollout back to the champion; without one, make the version before champion.
 
-    It takes effect at once, without the rollout process; a running rollout ends with the reason.
+    It takes effect at once, without the rollout process; a running rollout ends with the reason. Then no
+    learned version becomes the champion until 'driftline models release'; learning goes on.
 
     Args:
         name: Model.
@@ -100,8 +101,36 @@ def rollback(
             for change in models.publish_on_latest(name, make):
                 entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
             entries.append(_draft(ledger_drafts.ROLLBACK, ledger.command_id(), name, back, actor, reason))
-            arms = models.latest[name].arms
-        say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(arms)))
+            latest = models.latest[name]
+        say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(latest.arms)))
+        if arm_changes.is_held(latest):
+            say(f"  {arm_changes.HELD_HINT} {name}'")
+
+
+def release(name: str, *, since: From = None, reason: str = "released by hand", by: By = None) -> None:
+    """Let learned versions of a model become the champion again, after a rollback of one.
+
+    The newest version that passed its gate follows with the next checkpoint of the learning process.
+
+    Args:
+        name: Model.
+        since: Event time from which learned versions answer, in RFC 3339; default: now.
+        reason: Why, for the ledger and the reason of the change.
+        by: Who does it; default: the user of the operating system.
+    """
+    settings, at_ms = Settings(), times.now_ms()
+    with _errors_reported("driftline models"):
+        actor = ledger.operator(by)
+        from_ms = at_ms if since is None else arm_changes.parse_time_ms(since)
+        with ledger.opened(settings) as entries, models_topic.opened(settings) as models:
+
+            def make(latest: ModelChanged | None) -> list[ModelChanged]:
+                return [arm_changes.released(name, latest, reason, from_ms=from_ms, now_ms=at_ms)]
+
+            record_missing(entries, models)
+            (change,) = models.publish_on_latest(name, make)
+            entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
+        say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(change.arms)))
 
 
 def show(name: str) -> None:
@@ -147,8 +176,14 @@ def _rolled_back(
         arms = arm_changes.with_champion(latest.arms, back, from_ms=from_ms, now_ms=now_ms)
     elif arm_changes.answering(latest.arms, mlflow_client.CHALLENGER):
         arms = arm_changes.without_arm(latest.arms, mlflow_client.CHALLENGER, from_ms=from_ms)
-    else:
+        return arm_changes.make_change(
+            latest.model, latest, arms, reason=reason, from_ms=from_ms, now_ms=now_ms
+        )
+    elif arm_changes.held(latest) == latest:
         return None
+    else:
+        arms = latest.arms
+    latest = arm_changes.held(latest)
     return arm_changes.make_change(latest.model, latest, arms, reason=reason, from_ms=from_ms, now_ms=now_ms)
 
 

@@ -1,14 +1,12 @@
 """Whether a version that an operator names can be loaded."""
 
-from kafka import TopicPartition
-
 from services.model_registry import learned_versions, mlflow_client
 from services.operations.models.arm_changes import ChangeError
 from services.runtime import declaration_file, kafka_consumers
 from services.runtime.declaration import FILE
 from services.runtime.large_records import LargeRecordError
 from services.runtime.settings import Settings
-from streams import records, topics
+from streams import topics
 
 
 def check_version(settings: Settings, model: str, version: int) -> None:
@@ -31,13 +29,10 @@ def check_version(settings: Settings, model: str, version: int) -> None:
 
 
 def _is_kept(settings: Settings, model: str, version: int) -> bool:
-    key = learned_versions.key(model, version)
     consumer = kafka_consumers.connect(settings, "arms")
     try:
-        found = kafka_consumers.latest_values(consumer, TopicPartition(topics.LEARNED.name, 0), [key])
+        return learned_versions.find(consumer, model, version) is not None
     except LargeRecordError:
         return False  # a later version is being written in its place
     finally:
         consumer.close()
-    decode = records.decoder_of(records.LearnedModel).decode
-    return key in found and decode(found[key][1]).version == version

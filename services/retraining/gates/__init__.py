@@ -1,9 +1,9 @@
 """The gates that a candidate must pass to become champion: `judge` of what was measured on held-out rows."""
 
+from services.model_registry.gate_results import GateReport, GateResult, Outcome
 from services.retraining.gates.evidence import CallSample, CardState, Evidence, HeldOut, Leak
 from services.retraining.gates.judgement import judge
 from services.retraining.gates.refusal import refusals
-from services.retraining.gates.results import GateReport, GateResult, Outcome
 
 __all__ = [
     "CallSample",

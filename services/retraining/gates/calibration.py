@@ -2,10 +2,10 @@
 
 import math
 
+from services.model_registry.gate_results import GateResult, Outcome, result
 from services.retraining import evaluation
 from services.retraining.gates.block_mean import BlockMean, blocks_of
 from services.retraining.gates.evidence import Evidence
-from services.retraining.gates.results import GateResult, Outcome, result
 from services.runtime.declaration import Gates, ModelDeclaration
 
 NAME = "calibration"

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from services.model_registry.gate_results import GateResult, Outcome, result
 from services.retraining import evaluation
 from services.retraining.evaluation import Numbers
 from services.retraining.gates.block_mean import BLOCKS_MIN, BlockMean, blocks_of
 from services.retraining.gates.evidence import Evidence, HeldOut
-from services.retraining.gates.results import GateResult, Outcome, result
 from services.runtime.declaration import Gates, ModelDeclaration
 
 NAME = "champion"

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from services.model_registry.gate_results import GateResult, bounded, result
 from services.retraining import evaluation
 from services.retraining.errors import RetrainingError
 from services.retraining.evaluation import Numbers
 from services.retraining.gates.block_mean import BlockMean, blocks_of
 from services.retraining.gates.evidence import Evidence
-from services.retraining.gates.results import GateResult, bounded, result
 from services.runtime.declaration import FairnessGate, Gates, ModelDeclaration
 
 NAME = "fairness"

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from services.model_registry.gate_results import GateReport, GateResult
 from services.retraining.gates import (
     calibration,
     champion,
@@ -14,7 +15,6 @@ from services.retraining.gates import (
     segments,
 )
 from services.retraining.gates.evidence import CardState, Evidence
-from services.retraining.gates.results import GateReport, GateResult
 from services.runtime.declaration import Gates, ModelDeclaration
 
 Gate = Callable[[ModelDeclaration, Gates, Evidence], list[GateResult]]

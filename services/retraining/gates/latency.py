@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import stats
 
+from services.model_registry.gate_results import GateResult, Outcome, result
 from services.retraining.evaluation import Numbers
 from services.retraining.gates.evidence import CallSample, Evidence
-from services.retraining.gates.results import GateResult, Outcome, result
 from services.runtime.declaration import Gates, LatencyGate, ModelDeclaration
 
 NAME = "latency"

@@ -1,7 +1,7 @@
 """No feature holds the label, or what is known only after the event. Pure."""
 
+from services.model_registry.gate_results import GateResult, result
 from services.retraining.gates.evidence import Evidence
-from services.retraining.gates.results import GateResult, result
 from services.runtime.declaration import Gates, ModelDeclaration
 
 NAME = "leakage"

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from services.model_registry.gate_results import GateResult, result
 from services.retraining import evaluation
 from services.retraining.gates.evidence import Evidence
-from services.retraining.gates.results import GateResult, result
 from services.runtime.declaration import LOSSES, Gates, MeasureLimit, ModelDeclaration
 
 

@@ -1,7 +1,7 @@
 """A complete and fresh model card. Pure."""
 
+from services.model_registry.gate_results import GateResult, result
 from services.retraining.gates.evidence import Evidence
-from services.retraining.gates.results import GateResult, result
 from services.runtime.declaration import Gates, ModelDeclaration
 
 NAME = "model card"

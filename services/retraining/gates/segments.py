@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from services.model_registry.gate_results import GateResult, result
 from services.monitoring.segments import SEGMENTS_MAX
 from services.retraining.gates import champion
 from services.retraining.gates.block_mean import BlockMean, blocks_of
 from services.retraining.gates.evidence import Evidence, HeldOut
-from services.retraining.gates.results import GateResult, result
 from services.runtime.declaration import Gates, ModelDeclaration
 
 NAME = "segments"

@@ -22,6 +22,7 @@ from services.runtime.declaration.learning import (
     INTERVALS_AHEAD_MAX,
     REFERENCE_ROWS_MIN,
     Learning,
+    LearningGates,
     LearningReference,
 )
 from services.runtime.declaration.limits import Limits
@@ -83,6 +84,7 @@ __all__ = [
     "LatencyGate",
     "LatencyObjective",
     "Learning",
+    "LearningGates",
     "LearningReference",
     "Limits",
     "MeasureLimit",

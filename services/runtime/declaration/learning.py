@@ -1,10 +1,12 @@
 """The section ``learning``: a model that learns from each label."""
 
-from typing import Annotated, Any, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from services.runtime import times
+from services.runtime.declaration.gates import COST, LOSSES, MeasureLimit
 from services.runtime.declaration.strict import HOUR_MS, HOURS_MAX, SECOND_HOURS, Strict
 
 REFERENCE_ROWS_MIN = 300
@@ -49,6 +51,32 @@ class LearningReference(Strict):
         return self
 
 
+class LearningGates(Strict):
+    """What a learned version must meet to become the champion, see `services.learning.version_gate`."""
+
+    limits: dict[str, MeasureLimit] = Field({})
+    """Bounds of the mean of losses, by name. They are measured on rows of the interval, each before it is
+    learned."""
+    tolerance: float = Field(0.2, ge=0, le=100)
+    """How much worse than the predictions that were served the version may be, as a share of their loss."""
+    minimum_rows: int = Field(50, ge=1)
+    """Minimum measured rows; with fewer, a gate has not enough data. 64 to 256 are measured."""
+    undecided: Literal["refuse", "accept"] = "accept"
+    """What follows from a gate that has not enough data."""
+    lasting_intervals: int = Field(3, ge=1, le=1000)
+    """Number of intervals in a row after which labels that contradict the earlier ones are a lasting change.
+    Until then, no version that learned from them becomes the champion."""
+
+    def faults(self, task: str, *, has_costs: bool) -> Iterator[str]:
+        """Yield what does not fit the rest of model.yaml."""
+        for name in self.limits:
+            if name not in LOSSES[task]:
+                known = ", ".join(LOSSES[task])
+                yield f"learning.gates.limits: {name!r} is no loss of a {task} model; known: {known}"
+            if name == COST and not has_costs:
+                yield "learning.gates.limits: cost needs a section business that declares the costs"
+
+
 class Learning(Strict):
     """Online learning: the model learns from every label instead of being retrained."""
 
@@ -60,6 +88,7 @@ class Learning(Strict):
     minimum_labels: int = Field(1000, ge=1)
     """Number of labels before the first version is published; until then requests are only collected."""
     reference: LearningReference = LearningReference()
+    gates: LearningGates = LearningGates()
 
     @property
     def interval_ms(self) -> int:

@@ -106,6 +106,8 @@ class ModelDeclaration(Strict):
             yield "retraining.calibration: a regression predicts no probabilities; remove it"
         if self.learning is not None and self.task == "multiclass":
             yield "learning: only binary models and regressions can learn online"
+        if self.learning is not None:
+            yield from self.learning.gates.faults(self.task, has_costs=self.business is not None)
 
     def _gate_faults(self) -> Iterator[str]:
         if self.gates is None:

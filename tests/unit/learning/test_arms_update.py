@@ -105,3 +105,66 @@ def test_changes_hold_the_reference_from_its_version_on():
     name = ReferenceName(version=3, sha256="0")
     found = changes("m", FIRST_MS, announcements(1, 3), None, name)
     assert [(each.reference, each.reference_name) for each in found] == [(None, None)] * 2 + [(None, name)]
+
+
+def held(latest):
+    """The change of an operator who has gone back to version 2."""
+    arms = by_hand.with_champion(latest.arms, 2, from_ms=FIRST_MS + 6 * HOUR_MS, now_ms=FIRST_MS)
+    return operated(by_hand.held(latest), arms)
+
+
+def test_refused_version_is_not_added_and_the_next_one_is():
+    learned = announcements(1, 4)
+    learned[2] = msgspec.structs.replace(learned[2], passed=False)
+    found = changes("m", FIRST_MS, learned, None)
+    assert [each.arms[-1].version for each in found] == [1, 2, 4]
+    assert changes("m", FIRST_MS, learned, found[-1]) == []
+
+
+def test_rolled_back_champion_holds_through_other_changes_and_another_start():
+    latest = held(after(None, 1, 5))
+    assert changes("m", FIRST_MS, announcements(1, 9), latest) == []
+    by_others = operated(latest, by_hand.with_shadow(latest.arms, "quiet", 5, now_ms=FIRST_MS))
+    assert changes("m", FIRST_MS, announcements(1, 9), by_others) == []
+    assert changes("m", FIRST_MS + HOUR_MS, announcements(1, 9), by_others) == []
+
+
+def test_after_the_release_the_newest_version_begins_with_it():
+    latest, from_ms = held(after(None, 1, 5)), FIRST_MS + 10 * HOUR_MS
+    released = by_hand.released("m", latest, "again", from_ms=from_ms, now_ms=from_ms)
+    assert released.arms == latest.arms
+    found = changes("m", FIRST_MS, announcements(1, 9), released)
+    assert [shown(each)[-1] for each in found] == [("champion", 7, 10_000, 10), *(
+        ("champion", version, 10_000, version + 2) for version in (8, 9)
+    )]  # fmt: skip
+    assert shown(found[0])[0] == ("champion", 2, 10_000, 6)
+    assert [each.learned.not_before_ms for each in found] == [from_ms] * 3
+    assert changes("m", FIRST_MS, announcements(1, 9), found[-1]) == []
+
+
+def test_arms_of_a_model_that_is_held_do_not_outlive_their_versions():
+    latest = after(None, 1, 3)
+    start_ms = latest.arms[-1].effective_from_ms
+    arms = by_hand.with_share(latest.arms, "old", 2, 500, from_ms=start_ms, segment={})
+    arms = by_hand.with_champion(arms, 3, from_ms=start_ms + 1, now_ms=start_ms)
+    latest = operated(by_hand.held(latest), by_hand.with_shadow(arms, "quiet", 1, now_ms=start_ms))
+    written = []
+    for number in range(4, 150):
+        written += changes("m", FIRST_MS, announcements(max(1, number - 60), number), latest)
+        latest = written[-1] if written else latest
+    assert [[arm.name for arm in each.arms if arm.shadow or arm.name == "old"] for each in written] == [
+        ["old"],
+        ["old", "old"],
+    ]
+    assert {arm.name for arm in latest.arms if arm.weight and arm.effective_from_ms > start_ms} == {
+        "champion"
+    }
+    assert by_hand.is_held(latest)
+    assert traffic_split.champion_version(latest.arms) == 3
+
+
+def test_nothing_is_released_that_is_not_held():
+    with pytest.raises(by_hand.ChangeError, match="m is not held"):
+        by_hand.released("m", after(None, 1, 2), "again", from_ms=0, now_ms=0)
+    with pytest.raises(by_hand.ChangeError, match="has no learned versions"):
+        by_hand.released("m", None, "again", from_ms=0, now_ms=0)

@@ -1,7 +1,7 @@
 """The order in which a learning session writes, with the learner of the other tests and topics in memory."""
 
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -16,6 +16,8 @@ from services.learning.session import (
     LearningModelOpener,
     LearningSession,
 )
+from services.learning.version_gate import GateVerdict
+from services.model_registry import learned_versions
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from streams import records, topics
@@ -43,6 +45,13 @@ class Log:
                     self.entries.append(key.decode())
                     self.values[key.decode()] = value
 
+    def tell(self, model: str, verdicts: Sequence[GateVerdict]) -> None:
+        self.entries += [f"verdict of {model} {each.version}" for each in verdicts if each.is_news]
+
+    def find(self, model: str, version: int) -> records.LearnedModel | None:
+        value = self.values.get(f"{model}/{version % learned_versions.KEYS}")
+        return None if value is None else records.decoder_of(records.LearnedModel).decode(value)
+
 
 class MemoryModelsTopic:
     """The models topic of which one model's changes are applied to nothing."""
@@ -51,7 +60,7 @@ class MemoryModelsTopic:
         self.log = log
         self.feature_sets: dict[str, FeatureSets] = {}
         self.unread: list[records.FeatureSet] = []
-        self.latest: records.ModelChanged | None = None
+        self.latest: dict[str, records.ModelChanged] = {}
 
     def refresh(self) -> None:
         for each in self.unread:
@@ -61,9 +70,9 @@ class MemoryModelsTopic:
     def publish_on_latest(
         self, model: str, lacking: Callable[[records.ModelChanged | None], list[records.ModelChanged]]
     ) -> list[records.ModelChanged]:
-        if changes := lacking(self.latest):
+        if changes := lacking(self.latest.get(model)):
             self.log.entries.append("arms")
-            self.latest = changes[-1]
+            self.latest[model] = changes[-1]
         return changes
 
 
@@ -126,14 +135,15 @@ def learning(log: Log, models_topic: Any, model: LearningModel) -> Any:
     redis = types.SimpleNamespace(hset=lambda *given: None)
     features = types.SimpleNamespace(changed=lambda _: [])
     announcer = Announcer(models_topic, no_large_reference)
-    given: tuple[Any, ...] = (log, redis, OneModel(model), reader, announcer, features)
+    given: tuple[Any, ...] = (log, redis, OneModel(model), reader, announcer, features, log.tell, log.find)
     return LearningSession(*given)
 
 
 def test_a_version_is_written_before_the_arms_refer_to_it(learning: Any, log: Log) -> None:
     learning.step()
     assert log.entries[-1] == "arms"
-    versions = log.entries[:-1]
+    assert log.entries[-2] == "verdict of m 1"
+    versions = log.entries[:-2]
     assert versions
     assert all(each.startswith("m/") for each in versions)
 
@@ -157,7 +167,7 @@ def test_a_checkpoint_is_written_after_the_arms_and_restores_the_learner(
     learning: Any, log: Log, models_topic: Any, model: LearningModel
 ) -> None:
     learning.step()
-    models_topic.latest = None  # somebody has overwritten the arms
+    models_topic.latest.clear()  # somebody has overwritten the arms
     log.entries.clear()
     outbox: Any = log
     opener = LearningModelOpener(

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from river import compose, linear_model, optim, preprocessing
 
@@ -91,6 +92,17 @@ def traffic(hours: int, *, seed: int = 1, partitions: int = 2, a_hour: int = 60,
         [[*log, end_ms] for log in predictions],
         [[*_labels(sorted(log), home), end_ms] for home, log in enumerate(labels)],
     )
+
+
+def with_wrong_labels(logs: Traffic, hours: range) -> Traffic:
+    """Return the logs with the other sign for the labels that become known in some hours."""
+
+    def changed(record: Any) -> Any:
+        if isinstance(record, int) or (record.event_time_ms - START_MS) // HOUR_MS not in hours:
+            return record
+        return msgspec.structs.replace(record, value=-record.value)
+
+    return Traffic(logs.predictions, [[changed(each) for each in log] for log in logs.labels])
 
 
 def prediction(

@@ -164,3 +164,15 @@ def test_cloud_events_headers_name_the_source(topic: Topic):
     (_, _, none), (_, _, headers) = topic.sent
     assert none == []
     assert dict(headers)["ce_source"] == b"/driftline/tests/m"
+
+
+def test_a_change_that_needs_nothing_of_ours_is_the_last_record_again(topic: Topic) -> None:
+    """Ours was written after an operator's rollback, which holds: the rollback has to count."""
+    client = topic.client()
+    topic.before_write = [change("rollback")]
+    made = client.publish_on_latest(
+        "m", lambda latest: [] if latest and latest.reason == "rollback" else [change("learned")]
+    )
+    assert made
+    assert reasons(topic) == ["rollback", "learned", "rollback"]
+    assert client.latest["m"].reason == "rollback"

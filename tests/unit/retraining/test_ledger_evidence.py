@@ -4,8 +4,8 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
+from services.model_registry.gate_results import GateReport, GateResult
 from services.retraining import ledger_evidence, run_folder
-from services.retraining.gates.results import GateReport, GateResult
 from services.retraining.run_folder import DATA_VERSION, GATES
 from services.retraining.training_set import DataDescription, DataVersion
 from services.runtime.settings import Settings

@@ -34,6 +34,14 @@ class GateReport(msgspec.Struct, frozen=True):
         return not self.refusing
 
     @property
+    def outcome(self) -> Outcome:
+        """The worst outcome of the gates."""
+        found = {each.outcome for each in self.results}
+        return (
+            "failed" if "failed" in found else "not_enough_data" if "not_enough_data" in found else "passed"
+        )
+
+    @property
     def refusing(self) -> list[GateResult]:
         """The results for which it may not."""
         accepted = {"passed"} if self.undecided == "refuse" else {"passed", "not_enough_data"}

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from services.retraining.gates.results import GateReport, GateResult, bounded, result
+from services.model_registry.gate_results import GateReport, GateResult, bounded, result
 
 
 def test_all_gates_must_pass():
