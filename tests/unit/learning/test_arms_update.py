@@ -138,7 +138,7 @@ def test_after_the_release_the_newest_version_begins_with_it():
         ("champion", version, 10_000, version + 2) for version in (8, 9)
     )]  # fmt: skip
     assert shown(found[0])[0] == ("champion", 2, 10_000, 6)
-    assert [each.learned.not_before_ms for each in found] == [from_ms] * 3
+    assert [each.learned and each.learned.not_before_ms for each in found] == [from_ms] * 3
     assert changes("m", FIRST_MS, announcements(1, 9), found[-1]) == []
 
 

@@ -547,3 +547,19 @@ def test_gates_of_rare_positives_have_floors_of_average_precision_precision_and_
     gates = declared(document(gates={"limits": limits})).gates
     assert gates is not None
     assert {name: each.min for name, each in gates.limits.items()} == dict.fromkeys(limits, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "fault"),
+    [
+        (
+            {"auc": {"min": 0.6}},
+            "'auc' is no loss of a binary model; known: log_loss, brier, cost",
+        ),
+        ({"cost": {"max": 9}}, "cost needs a section business"),
+        ({"log_loss": {}}, "give min, max or both"),
+    ],
+)
+def test_gates_of_learned_versions_that_do_not_fit_are_refused(limits, fault):
+    with pytest.raises(ValidationError, match=fault):
+        ModelDeclaration.model_validate(document(learning={"gates": {"limits": limits}}))
