@@ -48,8 +48,7 @@ def apply(settings: "Settings") -> FeaturePlan:
     What the files no longer define is deleted from the registry. Raises `PlanError` with a line for each
     fault: ``file:line:column: text``.
     """
-    if faults := definition_faults.store_faults(settings.feature_repo):
-        raise PlanError("\n".join(faults))
+    _check_store(settings)
     definitions = _definitions(settings)
     with definition_faults.located(settings.feature_repo):
         view_schemas.complete(definitions, settings.feature_repo)
@@ -64,6 +63,7 @@ def checked(settings: "Settings") -> FeaturePlan:
 
     Raises `PlanError` with a line for each fault, as `apply` does.
     """
+    _check_store(settings)
     registry = plan_cache.registry_path(settings)
     files = [*settings.feature_repo.glob("*.py"), settings.feature_repo / "feature_store.yaml"]
     changed = max((path.stat().st_mtime for path in files if path.is_file()), default=0)
@@ -74,6 +74,12 @@ def checked(settings: "Settings") -> FeaturePlan:
         registry_place.instead(Path(folder) / "registry.db"),
     ):
         return apply(settings.model_copy(update={"home": Path(folder)}))
+
+
+def _check_store(settings: "Settings") -> None:
+    """Raise `PlanError` for a feature_store.yaml that cannot be run."""
+    if faults := definition_faults.store_faults(settings.feature_repo):
+        raise PlanError("\n".join(faults))
 
 
 def materialize(

@@ -60,8 +60,8 @@ def test_changed_files_are_compiled_apart_from_what_is_applied(
 ) -> None:
     folder = tmp_path / "repo"
     folder.mkdir()
-    for name in ("feature_store.yaml", "definitions.py"):
-        (folder / name).write_text("")
+    (folder / "feature_store.yaml").write_text("project: p\nonline_store: {type: redis}\n")
+    (folder / "definitions.py").write_text("")
     settings = Settings(home=tmp_path / "home", feature_repo=folder)
     homes: list[Path] = []
 
