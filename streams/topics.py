@@ -94,7 +94,7 @@ ROLLOUTS = InternalTopic(
     key="model",
     record="RolloutRequested | RolloutStarted | RolloutStepped | RolloutEnded",
     producer="rollout, operators",
-    consumers=("rollout", "operators"),
+    consumers=("rollout", "drift", "retraining", "operators"),
     retention_ms=-1,
 )
 MODELS = InternalTopic(

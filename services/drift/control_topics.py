@@ -1,4 +1,4 @@
-"""The two topics that control drift: references on the models topic, requests on the retraining topic."""
+"""The topics that control drift: references on the models topic, retrainings, and rollouts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,21 +20,23 @@ _log = structlog.get_logger()
 
 
 class ControlTopics:
-    """Reads both topics from the start for each engine: they are short, and an engine needs all of them."""
+    """Reads these topics from the start for each engine: they are short, and an engine needs all of them."""
 
     def __init__(self, consumer: KafkaConsumer, read_reference: Read) -> None:
         """Take a consumer for these topics alone, and what reads large references; `catch_up` reads."""
         self._consumer = consumer
         self._read_reference = read_reference
         self._engines: Mapping[str, Engine] = {}
-        self._partitions = [TopicPartition(topic.name, 0) for topic in (topics.MODELS, topics.RETRAINING)]
+        read = (topics.MODELS, topics.RETRAINING, topics.ROLLOUTS)
+        self._partitions = [TopicPartition(topic.name, 0) for topic in read]
         self._decode_retraining = records.decoder_of(records.RetrainingRecord).decode
+        self._decode_rollout = records.decoder_of(records.RolloutRecord).decode
         self._recreated = RecreatedTopics(consumer)
         consumer.assign(self._partitions)
         consumer.seek_to_beginning(*self._partitions)
 
     def catch_up(self, engines: Mapping[str, Engine]) -> None:
-        """Read both topics to their current end; for engines that were not given before, from the start.
+        """Read the topics to their current end; for engines that were not given before, from the start.
 
         A topic that was recreated is read from its start for all of them.
         """
@@ -71,10 +73,14 @@ class ControlTopics:
             change = model_change.decode_any(message.value)
             if change is not None and change.model in engines:
                 engines[change.model].add_model(self._complete(change))
-            return
-        record = self._decode_retraining(message.value)
-        if record.model in engines:
-            engines[record.model].add_retraining(record)
+        elif message.topic == topics.ROLLOUTS.name:
+            rollout = self._decode_rollout(message.value)
+            if rollout.model in engines:
+                engines[rollout.model].add_rollout(rollout)
+        else:
+            record = self._decode_retraining(message.value)
+            if record.model in engines:
+                engines[record.model].add_retraining(record)
 
     def _complete(self, change: records.ModelsRecord) -> records.ModelsRecord:
         """Return a change with its reference, if it has only the name of one."""

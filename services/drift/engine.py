@@ -144,6 +144,11 @@ class Engine:
         if record.model == self.model:
             self._evaluator.note_retraining(record)
 
+    def add_rollout(self, record: records.RolloutRecord) -> None:
+        """Take a record of a rollout: nothing is requested while a version is on trial."""
+        if record.model == self.model:
+            self._evaluator.note_rollout(record)
+
     def suspects(self) -> list[Item]:
         """Return the records that were in process when `advance` raised an error; none if a window closed."""
         if self._item is not None:
@@ -160,14 +165,19 @@ class Engine:
 
     @property
     def needs_control_topics(self) -> bool:
-        """Whether the models and the retraining topic must be read to their ends before `advance`.
+        """Whether the control topics must be read to their ends before `advance`.
 
-        A window that closes depends on all retraining requests before it, a prediction on the changes of the
-        models that were published before it.
+        A window that closes depends on all retrainings and rollouts before it, a prediction on the changes of
+        the models that were published before it.
         """
         window = self._windows.open
         closes_window = window is not None and self.inputs.frontier_ms >= window.end_ms
         return closes_window or not (self.references.are_complete and self.champions.are_known)
+
+    @property
+    def retraining_waits_for(self) -> str | None:
+        """Why the last window with harm has requested no retraining, if that is for a version on trial."""
+        return self._evaluator.retraining_waits_for
 
     @property
     def pending_predictions(self) -> PendingPredictions:

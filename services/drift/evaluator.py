@@ -133,6 +133,15 @@ class Evaluator:
         """Note a retraining request or result of any origin: a request starts the cooldown."""
         self._trigger.note(record)
 
+    def note_rollout(self, record: records.RolloutRecord) -> None:
+        """Note what has happened in a rollout: nothing is requested while a version is on trial."""
+        self._trigger.note_rollout(record)
+
+    @property
+    def retraining_waits_for(self) -> str | None:
+        """Why the last window with harm has requested nothing, if that is for a version on trial."""
+        return self._trigger.waits_for
+
     def count_prediction(self, prediction: records.Prediction, segments: Sequence[str]) -> None:
         """Count a prediction with its segments in its cohort, if it is the champion's."""
         if prediction.score is not None and self._is_champions(prediction.version, prediction.arm):

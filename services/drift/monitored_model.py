@@ -55,6 +55,8 @@ class MonitoredModel:
         self.metrics = DriftMetrics(self.engine, declaration)
         self.pace = SnapshotPace()
         self._envelope = Envelope("drift", declaration.name, enabled=cloud_events)
+        self.retraining_waits_for: str | None = None
+        """Why the last window with harm has requested no retraining; it is logged when it changes."""
         self.watermark_ms: int | None = None
         """Event time up to which all outputs are acknowledged."""
         self.watermark_publisher = WatermarkPublisher("drift", declaration.name, metrics.DRIFT_WATERMARK)

@@ -30,6 +30,10 @@ class References:
         self._known: dict[int, Reference | None] = {0: None}
         self._known |= {reference.version: reference for reference in known}
         self._unknown: set[int] = set()
+        self._of_champions: set[int] = set()
+        """Those of the unknown versions that answered as the champion."""
+        self._of_other_arms: set[int] = set()
+        """Versions without a known reference that answered only in other arms: it comes with a promotion."""
         self._lineages: dict[int, int] = {}
         self.feature_sets = FeatureSets()
         """The names of the features that predictions hold."""
@@ -51,8 +55,14 @@ class References:
         The versions of a model that learns online share references, which come with the changes that
         `Champions` waits for.
         """
-        if not self._learns and prediction.version not in self._known:
-            self._unknown.add(prediction.version)
+        version, is_champions = prediction.version, prediction.arm == CHAMPION
+        if is_champions and version in self._of_other_arms:  # it was promoted
+            self._of_other_arms.discard(version)
+            del self._known[version]
+        if not self._learns and version not in self._known:
+            self._unknown.add(version)
+            if is_champions:
+                self._of_champions.add(version)
         self.feature_sets.note(prediction.feature_set)
 
     def learn(self, reference: Reference) -> None:
@@ -60,13 +70,22 @@ class References:
         self._known[reference.version] = reference
         self._lineages.clear()
         self._binners.pop(reference.version, None)
-        self._unknown.discard(reference.version)
+        for versions in (self._unknown, self._of_champions, self._of_other_arms):
+            versions.discard(reference.version)
 
-    def give_up(self) -> None:
-        """Continue without the unknown references: the models topic does not contain them any more."""
+    def give_up(self) -> set[int]:
+        """Continue without the unknown references, which the models topic does not contain.
+
+        Return the versions that are worth a warning: those that answered as the champion. The reference of
+        another arm's version comes with its promotion.
+        """
+        missing = set(self._of_champions)
         self._known |= dict.fromkeys(self._unknown)
+        self._of_other_arms |= self._unknown - missing
         self._unknown.clear()
+        self._of_champions.clear()
         self.feature_sets.give_up()
+        return missing
 
     def get(self, version: int | None) -> Reference | None:
         """Return the reference with which a version is compared, or None."""

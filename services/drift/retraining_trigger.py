@@ -5,13 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
 from services.runtime import retraining_cooldown
 from services.runtime.declaration import ModelDeclaration
+from services.runtime.retraining_cooldown import Trials
 from streams import records
 
 
 class RetrainingTrigger:
-    """Requests retrainings of one model, none within the cooldown: `services.runtime.retraining_cooldown`.
+    """Requests retrainings of one model, none within the cooldown or while a version is on trial.
 
-    A request of any trigger counts while it has no result: otherwise each window would request one more.
+    The rule of both: `services.runtime.retraining_cooldown`. A request of any trigger counts while it has no
+    result: otherwise each window would request one more.
     """
 
     def __init__(self, declaration: ModelDeclaration, requested_at_ms: Iterable[int]) -> None:
@@ -20,7 +22,11 @@ class RetrainingTrigger:
         self._cooldown_days = declaration.retraining.cooldown_days
         self._is_retrained = declaration.is_retrained
         self._minimum_labels = declaration.retraining.minimum_labels
+        self._rollout = declaration.rollout
         self._requested_at_ms = set(requested_at_ms)
+        self._trials = Trials()
+        self.waits_for: str | None = None
+        """Why the last window with harm has requested nothing, if that is for a version on trial."""
 
     @property
     def times_ms(self) -> list[int]:
@@ -29,10 +35,15 @@ class RetrainingTrigger:
 
     def note(self, record: records.RetrainingRecord) -> None:
         """Note a request, which counts from now on, or a result, after which it may not count."""
+        self._trials.note(record)
         if isinstance(record, records.RetrainingRequested):
             self._requested_at_ms.add(record.requested_at_ms)
         elif not retraining_cooldown.starts(record):
             self._requested_at_ms.discard(record.requested_at_ms)
+
+    def note_rollout(self, record: records.RolloutRecord) -> None:
+        """Note what has happened in a rollout of the model."""
+        self._trials.note(record)
 
     def request(
         self,
@@ -42,12 +53,17 @@ class RetrainingTrigger:
         contributions: Sequence[records.Contribution],
         offsets: Mapping[str, list[int]],
     ) -> records.RetrainingRequested | None:
-        """Return a request while a loss is worse than its limit, if cooldown and labels allow one.
+        """Return a request while a loss is worse than its limit, if cooldown, rollout and labels allow one.
 
+        Nothing is lost: if the loss is still worse when the rollout has ended, the next window requests.
         Changed features alone request nothing. The request trains from when its cause began, if enough labels
         have come since then.
         """
+        self.waits_for = None
         if losses.cause is None or not self._may_request(now_ms, losses.labels):
+            return None
+        self.waits_for = self._trials.refusal(now_ms, self._rollout)
+        if self.waits_for is not None:
             return None
         days, requested = self._cooldown_days, self._requested_at_ms
         kept = {each for each in requested if retraining_cooldown.holds(now_ms, [each], days)}

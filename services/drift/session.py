@@ -213,9 +213,11 @@ class _Step:
         """Advance the engine."""
         references = model.engine.references
         if not references.are_complete:
-            versions, sets = sorted(references.unknown), references.feature_sets.give_up()
-            _log.warning("drift.reference_missing", model=model.name, versions=versions, feature_sets=sets)
-            references.give_up()
+            sets, versions = references.feature_sets.give_up(), sorted(references.give_up())
+            if versions or sets:
+                _log.warning(
+                    "drift.reference_missing", model=model.name, versions=versions, feature_sets=sets
+                )
         model.engine.champions.settle()
         outputs = model.engine.advance()
         return cls(
@@ -303,6 +305,10 @@ def _finish(step: _Step) -> None:
     model.pace.note(step.outputs.windows_closed)
     model.pace.urgent = model.engine.pending_predictions.needs_settling
     model.metrics.observe(step.outputs)
+    reason = model.engine.retraining_waits_for
+    if reason is not None and reason != model.retraining_waits_for:
+        _log.info("drift.retraining_waits", model=model.name, reason=reason)
+    model.retraining_waits_for = reason
 
 
 def _consumer(settings: Settings, name: str, stack: contextlib.ExitStack) -> KafkaConsumer:

@@ -2,7 +2,8 @@
 
 from services.runtime import retraining_cooldown, times
 from services.runtime.declaration import DAY_MS, ModelDeclaration
-from streams.records import RetrainingFinished, RetrainingRecord, RetrainingRequested
+from services.runtime.retraining_cooldown import BY_PEOPLE, Trials
+from streams.records import RetrainingFinished, RetrainingRecord, RetrainingRequested, RolloutRecord
 
 
 class RetrainingHistory:
@@ -13,12 +14,21 @@ class RetrainingHistory:
         self._finished: dict[str, RetrainingFinished] = {}
         self._requested: dict[str, str] = {}
         """The model of each request, by its id."""
+        self._trials: dict[str, Trials] = {}
 
     def add(self, record: RetrainingRecord) -> None:
         """Take one record, in the order of its topic."""
         self._requested[record.request_id] = record.model
+        self._trials_of(record.model).note(record)
         if isinstance(record, RetrainingFinished):
             self._finished.setdefault(record.request_id, record)
+
+    def add_rollout(self, record: RolloutRecord) -> None:
+        """Take one record of a rollout, in any order."""
+        self._trials_of(record.model).note(record)
+
+    def _trials_of(self, model: str) -> Trials:
+        return self._trials.setdefault(model, Trials())
 
     def is_finished(self, request_id: str) -> bool:
         """Tell whether a request has a result."""
@@ -62,13 +72,19 @@ class RetrainingHistory:
             if each.model == model and each.result == "failed" and each.requested_at_ms > since_ms
         )
 
+    def trial_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
+        """Return why this request comes while a version is on trial, or None; add the rollouts before."""
+        if request.trigger in BY_PEOPLE:
+            return None
+        return self._trials_of(request.model).refusal(request.requested_at_ms, declaration.rollout)
+
     def cooldown_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
         """Return why it is too early for this request, or None: see `services.runtime.retraining_cooldown`.
 
         Requests that are open count in drift only: here those of a model begin one after another.
         """
         last_ms, days = self.last_trained_ms(request.model), declaration.retraining.cooldown_days
-        if request.trigger in retraining_cooldown.BY_PEOPLE or last_ms is None:
+        if request.trigger in BY_PEOPLE or last_ms is None:
             return None
         if not retraining_cooldown.holds(request.requested_at_ms, [last_ms], days):
             return None

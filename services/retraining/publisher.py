@@ -14,6 +14,9 @@ from services.runtime.settings import Settings
 from streams import records, topics
 from streams.cloud_events import Envelope
 from streams.feature_sets import FeatureSets
+from streams.json_decoder import InvalidRecordError
+
+_decode_rollout = records.decoder_of(records.RolloutRecord).decode
 
 
 class TopicPublisher:
@@ -51,6 +54,15 @@ class TopicPublisher:
     def model_state(self, model: str) -> tuple[records.ModelChanged | None, FeatureSets]:
         """Return the latest change of a model, and the published names of its features."""
         return models_topic.read_model(self._settings, model)
+
+    def rollouts(self, model: str) -> list[records.RolloutRecord]:
+        """Return the records of all rollouts of a model; one that cannot be decoded is left out."""
+        found: list[records.RolloutRecord] = []
+        name = topics.ROLLOUTS.name
+        for message in kafka_consumers.read_topic(self._settings, "retraining-rollouts", name):
+            with contextlib.suppress(InvalidRecordError):  # the rollout process reports it
+                found += [_decode_rollout(message.value)] if message.value is not None else []
+        return [record for record in found if record.model == model]
 
     def publish_reference(self, model: str, reference: records.Reference) -> records.ReferenceName:
         """Write a reference that is too large for a change; return its name when it is acknowledged."""

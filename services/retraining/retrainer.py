@@ -19,10 +19,18 @@ from services.retraining.steps import pipeline
 from services.runtime import metrics
 from services.runtime.declaration import ModelDeclaration
 from services.runtime.declaration_file import DeclarationFolder
+from services.runtime.retraining_cooldown import BY_PEOPLE
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
 from streams.outages import is_outage
-from streams.records import ModelChanged, Reference, ReferenceName, RetrainingFinished, RetrainingRequested
+from streams.records import (
+    ModelChanged,
+    Reference,
+    ReferenceName,
+    RetrainingFinished,
+    RetrainingRequested,
+    RolloutRecord,
+)
 
 log = structlog.get_logger()
 
@@ -41,6 +49,9 @@ class RetrainingPublisher(Protocol):
 
     def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:
         """Return the latest change of a model, and the published names of its features."""
+
+    def rollouts(self, model: str) -> Sequence[RolloutRecord]:
+        """Return the records of all rollouts of a model."""
 
     def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
         """Write a reference that is too large for a change, and return its name."""
@@ -142,8 +153,18 @@ class Retrainer:
             return _failed(f"there is no model {request.model!r}; declared models: {known}")
         if declaration.gates is None:
             return _failed(without_gates(request.model))
-        refusal = self.history.cooldown_refusal(request, declaration)
+        refusal = self.history.cooldown_refusal(request, declaration) or self.trial_refusal(
+            request, declaration
+        )
         return {"result": "rejected", "version": 0, "reasons": [refusal]} if refusal else None
+
+    def trial_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
+        """Return why an automatic request must not be trained: a version of the model is on trial; or None."""
+        if request.trigger in BY_PEOPLE or not declaration.rollout.steps:
+            return None
+        for record in self._publisher.rollouts(request.model):
+            self.history.add_rollout(record)
+        return self.history.trial_refusal(request, declaration)
 
     def _context(self, request: RetrainingRequested, declaration: ModelDeclaration) -> RunContext:
         change, sets = self._publisher.model_state(request.model)

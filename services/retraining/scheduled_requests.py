@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable
 
+import structlog
+
 from services.monitoring import inference_log
 from services.retraining.history import RetrainingHistory
 from services.runtime.declaration import DAY_MS, HOUR_MS, ModelDeclaration
@@ -15,18 +17,31 @@ CHECK_SECONDS = 60.0
 RETRY_HOURS = 24
 """After a retraining that failed, such a request is made again so long after it."""
 
+_log = structlog.get_logger()
+
 CountLabels = Callable[[ModelDeclaration, int], int]
 """Returns the number of labels of a model that count since an event time."""
+TrialRefusal = Callable[[RetrainingRequested, ModelDeclaration], str | None]
+"""Returns why a request must wait for a version on trial; None if it need not."""
 
 
 class ScheduledRequests:
     """Makes these requests. The id of one follows from the training before it, so a crash makes no second."""
 
-    def __init__(self, folder: DeclarationFolder, history: RetrainingHistory, count: CountLabels) -> None:
-        """Take the declarations, the earlier retrainings, and what counts labels."""
+    def __init__(
+        self,
+        folder: DeclarationFolder,
+        history: RetrainingHistory,
+        count: CountLabels,
+        trial_refusal: TrialRefusal,
+    ) -> None:
+        """Take the declarations, the earlier retrainings, what counts labels, and what knows of trials."""
         self._folder = folder
         self._history = history
         self._count = count
+        self._trial_refusal = trial_refusal
+        self._waits_for: dict[str, str] = {}
+        """By model why its request waits for a version on trial."""
         self._checked_seconds = float("-inf")
 
     def due(self, now_seconds: float, now_ms: int) -> list[RetrainingRequested]:
@@ -58,7 +73,19 @@ class ScheduledRequests:
         is_held = self._history.is_requested(request.request_id) or bool(
             self._history.open_requests(declared.name)
         )
-        return None if is_held or self._history.cooldown_refusal(request, declared) else request
+        if is_held or self._history.cooldown_refusal(request, declared):
+            return None
+        return None if self._waits(request, declared) else request
+
+    def _waits(self, request: RetrainingRequested, declared: ModelDeclaration) -> bool:
+        """Tell whether a request waits for a version on trial: it is made at a later check, and not lost."""
+        reason = self._trial_refusal(request, declared)
+        if reason is None:
+            self._waits_for.pop(request.model, None)
+        elif self._waits_for.get(request.model) != reason:
+            self._waits_for[request.model] = reason
+            _log.info("retraining.request_waits", model=request.model, trigger=request.trigger, reason=reason)
+        return reason is not None
 
     def _cause(self, declared: ModelDeclaration, now_ms: int) -> tuple[Trigger, str] | None:
         retraining, last_ms = declared.retraining, self._history.last_trained_ms(declared.name)

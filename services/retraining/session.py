@@ -97,7 +97,9 @@ class RetrainingSession:
         self._publisher = publisher = TopicPublisher(settings, producer)
         self._retrainer = Retrainer(settings, folder, publisher, publisher.end_offsets)
         count = functools.partial(count_labels, settings)
-        self._scheduled = ScheduledRequests(folder, self._retrainer.history, count)
+        self._scheduled = ScheduledRequests(
+            folder, self._retrainer.history, count, self._retrainer.trial_refusal
+        )
         self._trainings = Trainings(settings, requests, self._retrainer, self._commit)
         self._read_to: int | None = None
         self._committed: tuple[int, str] | None = None

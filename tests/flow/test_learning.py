@@ -191,6 +191,9 @@ class Publisher:
     def model_state(self, model: str) -> tuple[ModelChanged | None, FeatureSets]:
         return models_topic.read_model(self.settings, model)
 
+    def rollouts(self, model: str) -> list[records.RolloutRecord]:
+        raise AssertionError(f"a person asks for a training of {model}")
+
     def publish_reference(self, model: str, reference: Reference) -> ReferenceName:
         raise AssertionError(f"the reference of {model} fits into a change")
 

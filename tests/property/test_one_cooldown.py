@@ -1,12 +1,13 @@
-"""Drift requests nothing that retraining rejects for the cooldown, and nothing less."""
+"""Drift requests nothing that retraining rejects for the cooldown or a trial, and nothing less."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.drift.retraining_trigger import RetrainingTrigger
 from services.retraining.history import RetrainingHistory
-from services.runtime.declaration import HOUR_MS
-from streams.records import RetrainingFinished, RetrainingRequested, Trigger
+from services.runtime.declaration import HOUR_MS, Rollout
+from streams.records import RetrainingFinished, RetrainingRequested, RolloutEnded, RolloutStepped, Trigger
 from tests.unit.drift import scenario
 from tests.unit.drift.test_retraining_trigger import evaluation
 
@@ -52,3 +53,44 @@ def test_drift_requests_exactly_what_retraining_does_not_reject(
     assert (requested is None) == (history.cooldown_refusal(by_machine, declaration) is not None)
     by_people, _ = retraining(declaration.name, NOW_HOURS, "http", 0)
     assert history.cooldown_refusal(by_people, declaration) is None
+
+
+@given(
+    requested_hours=st.integers(0, NOW_HOURS),
+    step_hours=st.lists(st.integers(0, 200), max_size=3),
+    is_over=st.booleans(),
+    maximum_hours=st.integers(1, 300),
+)
+def test_drift_requests_exactly_what_retraining_does_not_reject_for_a_version_on_trial(
+    requested_hours: int, step_hours: list[int], maximum_hours: int, *, is_over: bool
+) -> None:
+    rollout = Rollout.model_validate(
+        {
+            "steps": [{"share": "10%", "maximum_hours": maximum_hours}],
+            "guardrails": {"loss": {"margin": 0.1}},
+        }
+    )
+    declaration = scenario.declaration(cooldown_hours=0).model_copy(update={"rollout": rollout})
+    trigger, history = RetrainingTrigger(declaration, ()), RetrainingHistory()
+    _, rejected = retraining(declaration.name, requested_hours, "manual", 2)
+    passed = msgspec.structs.replace(rejected, result="passed")
+    trigger.note(passed)
+    history.add(passed)
+    common = {"rollout_id": passed.request_id, "model": declaration.name, "version": 2, "champion": 1,
+              "reason": "", "arms_before": "", "arms_after": ""}  # fmt: skip
+    at_ms = passed.requested_at_ms
+    found: list[RolloutStepped | RolloutEnded] = []
+    for number, hours in enumerate(step_hours):
+        at_ms += hours * HOUR_MS
+        found.append(RolloutStepped(**common, step=number, share=0, at_ms=at_ms))
+    if is_over:
+        found.append(RolloutEnded(**common, outcome="promoted", at_ms=at_ms + HOUR_MS))
+    for record in found:
+        trigger.note_rollout(record)
+        history.add_rollout(record)
+    requested = trigger.request(NOW_HOURS * HOUR_MS, evaluation(), [], [], {})
+    by_machine, _ = retraining(declaration.name, NOW_HOURS, "drift", 0)
+    assert (requested is None) == (history.trial_refusal(by_machine, declaration) is not None)
+    assert (requested is None) == (trigger.waits_for is not None)
+    by_people, _ = retraining(declaration.name, NOW_HOURS, "http", 0)
+    assert history.trial_refusal(by_people, declaration) is None

@@ -20,12 +20,16 @@ class RecordingEngine:
     def __init__(self) -> None:
         self.changes: list[records.ModelChanged] = []
         self.requests: list[records.RetrainingRecord] = []
+        self.rollouts: list[records.RolloutRecord] = []
 
     def add_model(self, change: records.ModelChanged) -> None:
         self.changes.append(change)
 
     def add_retraining(self, record: records.RetrainingRecord) -> None:
         self.requests.append(record)
+
+    def add_rollout(self, record: records.RolloutRecord) -> None:
+        self.rollouts.append(record)
 
 
 class Control:
@@ -137,3 +141,13 @@ def test_a_topic_that_is_recreated_is_read_from_its_start(consumer, engine, cont
             consumer.write(topics.MODELS.name, records.encode(scenario.model_changed(version)))
         control.catch_up()
     assert [change.arms[0].version for change in engine.changes] == [1, 2, 3, 4, 5]
+
+
+def test_rollouts_of_a_model_reach_its_engine(consumer, engine, control):
+    started = records.RolloutStarted(
+        rollout_id="r", model="m", version=2, champion=1, at_ms=START_MS, reason="", actor="ada"
+    )
+    other = msgspec.structs.replace(started, model="other")
+    consumer.write(topics.ROLLOUTS.name, b"no JSON", records.encode(other), records.encode(started))
+    control.catch_up()
+    assert engine.rollouts == [started]

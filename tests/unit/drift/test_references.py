@@ -30,6 +30,30 @@ def test_a_version_that_was_given_up_is_known_to_have_no_reference():
     assert references.row_binner(3) is None
 
 
+def test_a_missing_reference_is_worth_a_warning_only_once_its_version_is_the_champion():
+    references = new_references(1)
+    references.note(scenario.prediction(1, 0, version=2, arm="challenger"))
+    assert references.unknown == {2}
+    assert references.give_up() == set(), "its reference comes with its promotion"
+    references.note(scenario.prediction(2, 0, version=2, arm="challenger"))
+    assert references.are_complete
+    references.note(scenario.prediction(3, 0, version=2))
+    assert references.unknown == {2}, "the topic of models is read again, for the promotion"
+    assert references.give_up() == {2}
+    references.note(scenario.prediction(4, 0, version=2))
+    assert references.are_complete
+
+
+def test_the_reference_that_comes_with_a_promotion_is_used():
+    references = new_references(1)
+    references.note(scenario.prediction(1, 0, version=2, arm="challenger"))
+    references.give_up()
+    references.learn(scenario.reference(2))
+    references.note(scenario.prediction(2, 0, version=2))
+    assert references.are_complete
+    assert references.get(2) == scenario.reference(2)
+
+
 def test_version_zero_and_no_version_have_no_reference():
     references = new_references(1)
     assert references.get(0) is references.get(None) is references.row_binner(None) is None

@@ -5,8 +5,8 @@ import pytest
 from services.drift.alarms import AlarmContent, alarm_of
 from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
 from services.drift.retraining_trigger import RetrainingTrigger
-from services.runtime.declaration import ModelDeclaration
-from streams.records import RetrainingFinished, RetrainingRequested
+from services.runtime.declaration import ModelDeclaration, Rollout
+from streams.records import RetrainingFinished, RetrainingRequested, RolloutEnded, RolloutStepped
 from tests.unit.drift import scenario
 from tests.unit.drift.scenario import HOUR_MS
 
@@ -111,3 +111,21 @@ def test_a_request_that_made_no_version_starts_no_cooldown(result, version, is_r
         )
     )
     assert (request(trigger, evaluation()) is not None) is is_requested
+
+
+def test_harm_while_a_version_is_on_trial_is_requested_when_the_rollout_has_ended():
+    rollout = {"steps": [{"share": "10%", "maximum_hours": 40}], "guardrails": {"loss": {"margin": 0.1}}}
+    declared = scenario.declaration(cooldown_hours=COOLDOWN_HOURS)
+    declared = declared.model_copy(update={"rollout": Rollout.model_validate(rollout)})
+    trigger = RetrainingTrigger(declared, ())
+    common = {"rollout_id": "r", "model": "m", "version": 2, "champion": 1, "reason": "", "arms_before": "",
+              "arms_after": ""}  # fmt: skip
+    trigger.note_rollout(RolloutStepped(**common, step=0, share=1000, at_ms=NOW_MS - HOUR_MS))
+    assert request(trigger, evaluation()) is None
+    assert str(trigger.waits_for).startswith("version 2 is on trial")
+    assert request(trigger, LossEvaluation(labels=100)) is None
+    assert trigger.waits_for is None, "without harm nothing waits"
+    trigger.note_rollout(RolloutEnded(**common, outcome="promoted", at_ms=NOW_MS + HOUR_MS))
+    assert request(trigger, evaluation()) is None, "the window is still one of the trial"
+    assert request(trigger, evaluation(), NOW_MS + HOUR_MS) is not None
+    assert trigger.waits_for is None

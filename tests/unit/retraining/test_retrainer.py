@@ -29,6 +29,8 @@ from streams.records import (
     ReferenceName,
     RetrainingFinished,
     RetrainingRequested,
+    RolloutRecord,
+    RolloutStepped,
 )
 from tests.unit.retraining.archived_rows import MODEL, archive, outcome, prediction
 from tests.unit.retraining.training_data import DECLARATION, NOW_MS, request
@@ -42,6 +44,10 @@ class Publisher:
         self.changed: list[str] = []
         self.latest: ModelChanged | None = None
         self.sets = FeatureSets()
+        self.rollout_records: list[RolloutRecord] = []
+
+    def rollouts(self, model: str) -> list[RolloutRecord]:
+        return [each for each in self.rollout_records if each.model == model]
 
     def publish_result(self, finished: RetrainingFinished, request: RetrainingRequested) -> None:
         assert request.request_id == finished.request_id
@@ -124,6 +130,27 @@ def test_cooldown_is_a_rejection_without_a_version(publisher: Publisher) -> None
     assert (result.result, result.version) == ("rejected", 0)
     assert "cooldown" in result.reasons[0]
     assert publisher.changed == []
+
+
+def test_automatic_request_while_a_version_is_on_trial_is_a_rejection_without_a_version(
+    publisher: Publisher,
+) -> None:
+    rollout = Rollout.model_validate(
+        {"steps": [{"share": "10%", "maximum_hours": 40}], "guardrails": {"loss": {"margin": 0.1}}}
+    )
+    step = RolloutStepped(
+        rollout_id="by hand", model=DECLARATION.name, version=4, champion=3, step=0, share=1000, at_ms=NOW_MS,
+        reason="", arms_before="", arms_after="",
+    )  # fmt: skip
+    publisher.rollout_records.append(step)
+    subject = retrainer(publisher, rollout=rollout)
+    result = subject.handle(request("r1"))
+    assert result is not None
+    assert (result.result, result.version) == ("rejected", 0)
+    assert result.reasons[0].startswith("version 4 is on trial")
+    assert retrainer(publisher).trial_refusal(request("r1"), DECLARATION) is None, "it has no rollout.steps"
+    declared = DECLARATION.model_copy(update={"rollout": rollout})
+    assert subject.trial_refusal(request("r2", trigger="manual"), declared) is None, "people need not wait"
 
 
 def test_result_is_known_from_then_on(publisher: Publisher) -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import structlog
 
 from services.retraining.history import RetrainingHistory
 from services.retraining.scheduled_requests import (
@@ -36,7 +37,10 @@ class World:
         self.history = RetrainingHistory()
         self.labels = 0
         folder = SimpleNamespace(valid={MODEL: declaration(**declared)})
-        self.scheduled = ScheduledRequests(cast("Any", folder), self.history, lambda *_: self.labels)
+        self.waits_for: str | None = None
+        self.scheduled = ScheduledRequests(
+            cast("Any", folder), self.history, lambda *_: self.labels, lambda *_: self.waits_for
+        )
         self.now_seconds = 0.0
 
     def due(self, now_ms: int) -> list[str]:
@@ -111,3 +115,17 @@ def test_absent_labels_are_counted_when_their_horizon_has_passed(
     predictions = [prediction(str(time_ms), time_ms, [1]) for time_ms in (10, 20, 30, 40)]
     archive(settings, predictions, [msgspec.structs.replace(outcome("10", 10), label_time_ms=135)])
     assert count_labels(settings, declared, since_ms) == count
+
+
+def test_a_request_that_waits_for_a_version_on_trial_is_made_later_and_its_reason_is_logged_once() -> None:
+    world = World(every_days=30)
+    world.history.add(finished(NOW_MS))
+    world.waits_for = "version 2 is on trial"
+    with structlog.testing.capture_logs() as logs:
+        assert world.due(NOW_MS + 30 * DAY_MS) == []
+        assert world.due(NOW_MS + 31 * DAY_MS) == []
+    assert [(each["event"], each["reason"]) for each in logs] == [
+        ("retraining.request_waits", "version 2 is on trial")
+    ]
+    world.waits_for = None
+    assert world.due(NOW_MS + 32 * DAY_MS) == [f"{MODEL}-schedule-{NOW_MS}-0"]
