@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from services.drift.loss_alarms import ESTIMATE_DETECTOR, LossEvaluation
 from services.runtime import retraining_cooldown
 from services.runtime.declaration import ModelDeclaration
-from services.runtime.retraining_cooldown import Trials
+from services.runtime.retraining_cooldown import VersionTrials
 from streams import records
 
 
@@ -24,7 +24,7 @@ class RetrainingTrigger:
         self._minimum_labels = declaration.retraining.minimum_labels
         self._rollout = declaration.rollout
         self._requested_at_ms = set(requested_at_ms)
-        self._trials = Trials()
+        self._trials = VersionTrials()
         self.waits_for: str | None = None
         """Why the last window with harm has requested nothing, if that is for a version on trial."""
 

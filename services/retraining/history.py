@@ -2,7 +2,7 @@
 
 from services.runtime import retraining_cooldown, times
 from services.runtime.declaration import DAY_MS, ModelDeclaration
-from services.runtime.retraining_cooldown import BY_PEOPLE, Trials
+from services.runtime.retraining_cooldown import BY_PEOPLE, VersionTrials
 from streams.records import RetrainingFinished, RetrainingRecord, RetrainingRequested, RolloutRecord
 
 
@@ -14,7 +14,7 @@ class RetrainingHistory:
         self._finished: dict[str, RetrainingFinished] = {}
         self._requested: dict[str, str] = {}
         """The model of each request, by its id."""
-        self._trials: dict[str, Trials] = {}
+        self._trials: dict[str, VersionTrials] = {}
 
     def add(self, record: RetrainingRecord) -> None:
         """Take one record, in the order of its topic."""
@@ -27,8 +27,8 @@ class RetrainingHistory:
         """Take one record of a rollout, in any order."""
         self._trials_of(record.model).note(record)
 
-    def _trials_of(self, model: str) -> Trials:
-        return self._trials.setdefault(model, Trials())
+    def _trials_of(self, model: str) -> VersionTrials:
+        return self._trials.setdefault(model, VersionTrials())
 
     def is_finished(self, request_id: str) -> bool:
         """Tell whether a request has a result."""

@@ -159,7 +159,7 @@ class Retrainer:
         return {"result": "rejected", "version": 0, "reasons": [refusal]} if refusal else None
 
     def trial_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
-        """Return why an automatic request must not be trained: a version of the model is on trial; or None."""
+        """Return why an automatic request must wait, as a version of the model is on trial; None otherwise."""
         if request.trigger in BY_PEOPLE or not declaration.rollout.steps:
             return None
         for record in self._publisher.rollouts(request.model):

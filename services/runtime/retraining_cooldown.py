@@ -47,7 +47,7 @@ def holds(at_ms: int, counted_ms: Iterable[int], cooldown_days: float) -> bool:
 
 
 @dataclasses.dataclass
-class Trial:
+class VersionTrial:
     """A version that is to become the champion, if its rollout shows that it is no worse."""
 
     version: int
@@ -69,12 +69,12 @@ class Trial:
         return start_ms <= at_ms < min(stop_ms, stop_ms if self.ended_ms is None else self.ended_ms)
 
 
-class Trials:
+class VersionTrials:
     """The versions of one model that are or were on trial. Records may come in any order, and again."""
 
     def __init__(self) -> None:
         """Start without any."""
-        self._by_id: dict[str, Trial] = {}
+        self._by_id: dict[str, VersionTrial] = {}
 
     def note(self, record: RetrainingRecord | RolloutRecord) -> None:
         """Note a record of the retraining topic or of the topic of rollouts."""
@@ -93,10 +93,10 @@ class Trials:
                 pass
 
     def refusal(self, at_ms: int, declared: Rollout) -> str | None:
-        """Return why it is too early to request a retraining at an event time; None if no version is on trial.
+        """Return why it is too early to request a retraining at an event time; None without a trial.
 
-        A rollout that never ends, because nobody asks, no label comes or nobody approves, holds for the sum of
-        ``maximum_hours`` of all steps after its last step, or after the request if it has none.
+        A rollout that never ends, because nobody asks, no label comes or nobody approves, holds for the sum
+        of ``maximum_hours`` of all steps after its last step, or after the request if it has none.
         """
         maximum_ms = round(sum(step.maximum_hours for step in declared.steps) * HOUR_MS)
         versions = [each.version for each in self._by_id.values() if each.holds(at_ms, maximum_ms)]
@@ -107,5 +107,5 @@ class Trials:
             f"{maximum_ms / HOUR_MS:g} hours after its last step; driftline retrain need not wait"
         )
 
-    def _trial(self, trial_id: str, version: int) -> Trial:
-        return self._by_id.setdefault(trial_id, Trial(version))
+    def _trial(self, trial_id: str, version: int) -> VersionTrial:
+        return self._by_id.setdefault(trial_id, VersionTrial(version))

@@ -8,7 +8,7 @@ import pytest
 
 from services.runtime import retraining_cooldown
 from services.runtime.declaration import DAY_MS, HOUR_MS, Rollout
-from services.runtime.retraining_cooldown import Trials
+from services.runtime.retraining_cooldown import VersionTrials
 from streams.records import (
     RetrainingFinished,
     RetrainingRecord,
@@ -37,8 +37,8 @@ STARTED = RolloutStarted(
 
 def stepped(hours: int, step: int = 0) -> RolloutStepped:
     return RolloutStepped(
-        rollout_id="r1", model="m", version=2, champion=1, step=step, share=0, at_ms=hours * HOUR_MS, reason="",
-        arms_before="", arms_after="",
+        rollout_id="r1", model="m", version=2, champion=1, step=step, share=0, at_ms=hours * HOUR_MS,
+        reason="", arms_before="", arms_after="",
     )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def ended(hours: int) -> RolloutEnded:
 
 def held_hours(records: Sequence[RetrainingRecord | RolloutRecord], rollout: Rollout = STEPS) -> list[int]:
     """Return the hours at which nothing may be requested."""
-    trials = Trials()
+    trials = VersionTrials()
     for record in records:
         trials.note(record)
     return [hour for hour in range(500) if trials.refusal(hour * HOUR_MS, rollout)]
@@ -120,7 +120,7 @@ def test_a_model_without_steps_has_no_trials() -> None:
 
 
 def test_the_refusal_says_until_when() -> None:
-    trials = Trials()
+    trials = VersionTrials()
     trials.note(PASSED)
     assert trials.refusal(PASSED.requested_at_ms, STEPS) == (
         "version 2 is on trial: possible when its rollout has ended, or 100 hours after its last step; "
