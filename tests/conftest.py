@@ -1,6 +1,5 @@
 """Real servers for tests: each starts with the first test that asks for it, and lasts for the session."""
 
-import os
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from services.feature_store.typeguard_internals import late_checks
 from services.operations.local_servers.supervisor import Supervisor
+from services.runtime import thread_count
 from services.runtime.settings import Settings
 from streams import garbage
 from tests import tools
@@ -21,7 +21,7 @@ garbage.collect_rarely()  # the imports of all tests take a fifth less CPU time
 # Before a test imports NumPy or scikit-learn, which read it. The processes of the tests share the cores, and
 # threads of OpenMP spin while they wait for each other: on a busy machine two of them take 6.4 s of CPU time
 # to fit 100 small trees, one takes 0.1 s.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+thread_count.limit()
 # No test depends on the machine's speed.
 hypothesis.settings.register_profile(
     "driftline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -34,11 +34,6 @@ _STOP_PROCESSES_SECONDS = 5.0
 _STOP_SERVERS_SECONDS = 3.0
 """Short, so that the demo ends within 10 s of a signal; the servers' data is not needed afterwards."""
 
-_ENVIRONMENT = {
-    "scoring": {"OMP_NUM_THREADS": "1"},  # small batches: a second thread only costs CPU
-    "retraining": {"OMP_NUM_THREADS": "1"},  # a fixed number: sums in another order change the model
-}
-
 
 class System:
     """The running servers and processes."""
@@ -100,10 +95,7 @@ def started(settings: Settings, lock: int, say: Say, world: DemoWorld) -> Iterat
                 _make_topics(settings)
                 say(f"topics and features are ready ({time.monotonic() - began:.0f} s)")
                 children = [
-                    processes.start(
-                        launch(name, settings, logs, {**environment, **_ENVIRONMENT.get(name, {})})
-                    )
-                    for name in world.processes
+                    processes.start(launch(name, settings, logs, environment)) for name in world.processes
                 ]
                 processes.wait_ready(*children, seconds=_READY_SECONDS_MAX)
                 say(f"{len(children)} processes run ({time.monotonic() - began:.0f} s)")

@@ -1,7 +1,7 @@
 """What the ledger says about registrations, changes of arms and retrainings. Pure."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -141,10 +141,7 @@ def of_result(
     for gate in gates:
         found = msgspec.to_builtins(gate)
         drafts.append(draft(GATE, found, str(found["name"])))
-    result = {
-        name: getattr(finished, name)
-        for name in ("result", "reasons", "metrics", "rows", "run_id", "trigger", "duration_seconds")
-    }
+    result = {name: getattr(finished, name) for name in RESULT_FIELDS}
     return [*drafts, draft(PROMOTION if finished.result == "promoted" else RESULT, result)]
 
 
@@ -169,6 +166,27 @@ def of_learned(
         event_time_ms=interval_end_ms,
         request_id=f"learned/{model}/{interval_end_ms}/{digest}",
     )
+
+
+RESULT_FIELDS = ("result", "reasons", "metrics", "rows", "run_id", "trigger", "duration_seconds")
+"""What the entry of a result has of `RetrainingFinished`."""
+
+
+def result_of(entries: Iterable[LedgerEntry], request_id: str) -> dict[str, Any] | None:
+    """Return the fields of `RetrainingFinished` that the entries of a retraining tell; None without a result.
+
+    Those that the request tells are left out.
+    """
+    own = [entry for entry in entries if entry.request_id == request_id]
+    ends = [entry for entry in own if entry.kind in (RESULT, PROMOTION) and "result" in entry.evidence]
+    if not ends:
+        return None
+    tables: Mapping[str, int] = next(
+        (entry.evidence.get("tables", {}) for entry in own if entry.kind == DATA_SET), {}
+    )
+    fields = {name: ends[0].evidence[name] for name in RESULT_FIELDS if name in ends[0].evidence}
+    fields.pop("trigger", None)
+    return {**fields, "version": ends[0].version, "data_tables": tables if ends[0].version else {}}
 
 
 def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,15 @@ class RetrainingHistory:
         """Return the result of a request; None if it has none."""
         return self._finished.get(request_id)
 
+    def is_open(self, request_id: str) -> bool:
+        """Tell whether there was such a request, and it has no result yet."""
+        return request_id in self._requested and request_id not in self._finished
+
+    @property
+    def has_open(self) -> bool:
+        """Whether any request has no result yet."""
+        return not self._requested.keys() <= self._finished.keys()
+
     def open_requests(self, model: str) -> list[str]:
         """Return the requests of a model that have no result yet, in the order of their topic."""
         return [

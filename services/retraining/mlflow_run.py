@@ -143,8 +143,9 @@ class RetrainingRun:
     """The MLflow run of one request. As a context manager it ends the run, as failed after an error."""
 
     def __init__(self, client: Any, settings: Settings, request: records.RetrainingRequested) -> None:
-        """Start the run in the experiment with the model's name."""
+        """Start the run in the experiment with the model's name; end those of a process that was killed."""
         self._client = client
+        end_open_runs(client, request)
         self._request = request
         tags = {
             mlflow_client.REQUEST_TAG: request.request_id,
@@ -236,6 +237,20 @@ def register(mlflow: RetrainingRun, run: RunFolder) -> RegisteredCandidate:
         tables=dict(run.read(DATA_VERSION, DataDescription).version.tables),
     )
     return with_version(kept, mlflow.register(run, kept))
+
+
+def end_open_runs(client: Any, request: records.RetrainingRequested, registered: str = "") -> None:
+    """End the runs of a request that its process left open when it was killed.
+
+    The run of the registered version, ``registered``, has finished: nothing followed but its end.
+    """
+    experiment = client.get_experiment_by_name(request.model)
+    if experiment is None:
+        return
+    for run in client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'"):
+        if run.data.tags.get(mlflow_client.REQUEST_TAG) == request.request_id:
+            run_id = run.info.run_id
+            client.set_terminated(run_id, "FINISHED" if run_id == registered else "KILLED")
 
 
 def tags_of(run: RunFolder) -> dict[str, str]:

@@ -8,8 +8,15 @@ from typing import Any, Protocol
 import structlog
 
 from services.feature_store.plan import PlanError
-from services.model_registry import large_references, model_inputs
-from services.retraining import archive_progress, code_version, rollout, run_folder, serving_champion
+from services.model_registry import large_references, ledger_drafts, mlflow_client, model_inputs
+from services.retraining import (
+    archive_progress,
+    code_version,
+    mlflow_run,
+    rollout,
+    run_folder,
+    serving_champion,
+)
 from services.retraining.archive_progress import EndOffsets
 from services.retraining.errors import without_gates
 from services.retraining.history import RetrainingHistory
@@ -24,6 +31,7 @@ from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
 from streams.outages import is_outage
 from streams.records import (
+    LedgerEntry,
     ModelChanged,
     Reference,
     ReferenceName,
@@ -63,10 +71,12 @@ class RetrainingPublisher(Protocol):
 class Retrainer:
     """Handles requests: `begin`, then the steps in `RunFolder`, then `complete`.
 
+    0. If the ledger has a result of the request already, go on with step 4.
     1. Run the steps; the last one registers the candidate with the request's id. A repeat skips what is done.
     2. Move the alias. A repeat changes nothing.
     3. Publish the reference if it is large, then `ModelChanged`. A repeat finds its id in the latest change.
-    4. Publish `RetrainingFinished`. A repeat of the whole request finds it and does nothing.
+    4. Write the ledger, then publish `RetrainingFinished`. A repeat of the whole request finds it and does
+       nothing.
 
     An error up to step 1 gives the result "failed", unless it is an outage. After a later error the request
     is begun again, and resumes where it stopped: a registered version must not stay partly promoted.
@@ -85,6 +95,7 @@ class Retrainer:
         self._folder = folder
         self._publisher = publisher
         self._end_offsets = end_offsets
+        self._entries: Sequence[LedgerEntry] = ()
 
     def wait_reason(self, request: RetrainingRequested) -> str | None:
         """Return why a request must wait until the declarations are mended; None if it need not.
@@ -138,6 +149,8 @@ class Retrainer:
             "retraining.started", model=request.model, request_id=request.request_id, trigger=request.trigger
         )
         declaration = self._folder.valid.get(request.model)
+        if recorded := self._recorded(request):
+            return recorded
         refusal = self._refusal(request, declaration)
         if refusal is not None:
             return self._finish(request, refusal, 0.0)
@@ -159,7 +172,7 @@ class Retrainer:
         return {"result": "rejected", "version": 0, "reasons": [refusal]} if refusal else None
 
     def trial_refusal(self, request: RetrainingRequested, declaration: ModelDeclaration) -> str | None:
-        """Return why an automatic request must wait, as a version of the model is on trial; None otherwise."""
+        """Return why an automatic request is refused while a version of the model is on trial; or None."""
         if request.trigger in BY_PEOPLE or not declaration.rollout.steps:
             return None
         for record in self._publisher.rollouts(request.model):
@@ -212,13 +225,37 @@ class Retrainer:
         make = functools.partial(rollout.changes, declaration, request, published)
         self._publisher.publish_changes(request.model, make)
 
+    def has_version(self, request: RetrainingRequested) -> bool:
+        """Tell whether a version of a request is registered. Raises an outage of the registry."""
+        run = run_folder.of_request(self._settings, request.model, request.request_id)
+        if run.has(run_folder.REGISTERED):
+            return True
+        if not run.has(run_folder.REFERENCE):  # the step before register has written it
+            return False
+        client = mlflow_client.connect(self._settings)
+        return mlflow_run.find(client, request.model, request.request_id) is not None
+
     def give_up(
         self, request: RetrainingRequested, reason: str, seconds: float = 0.0
     ) -> RetrainingFinished | None:
         """Give a request the result "failed", unless it has a result."""
         if self.history.is_finished(request.request_id):
             return None
-        return self._finish(request, _failed(reason), seconds)
+        return self._recorded(request) or self._finish(request, _failed(reason), seconds)
+
+    def recall(self, entries: Sequence[LedgerEntry]) -> None:
+        """Take the ledger: a kill between the entries of a result and its record leaves the entries alone."""
+        self._entries = [entry for entry in entries if self.history.is_open(entry.request_id)]
+
+    def _recorded(self, request: RetrainingRequested) -> RetrainingFinished | None:
+        """Write the result that the ledger has already of a request; None if it has none.
+
+        Another attempt might end differently, and then ledger and topics would contradict each other.
+        """
+        found = ledger_drafts.result_of(self._entries, request.request_id)
+        if found is None:
+            return None
+        return self._finish(request, found, float(found.pop("duration_seconds", 0.0)))
 
     def _finish(self, request: RetrainingRequested, result: Result, seconds: float) -> RetrainingFinished:
         finished = RetrainingFinished(

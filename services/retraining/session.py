@@ -13,7 +13,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ import structlog
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from services.feature_store.plan_watch import PlanWatch
+from services.model_registry import ledger
 from services.retraining.attempts import OpenAttempts, of_text
 from services.retraining.http_requests import RetrainingAnswer, RetrainingCall, decided
 from services.retraining.publisher import TopicPublisher
@@ -58,7 +59,6 @@ def opened(
     _stopping: threading.Event,
 ) -> Iterator["RetrainingSession"]:
     """Connect, read what has happened so far; at the end of the block end trainings and disconnect."""
-    plan = PlanWatch(settings)
     with contextlib.ExitStack() as stack:
         producer = stack.enter_context(contextlib.closing(RecordProducer(settings)))
         consumer = kafka_consumers.connect(settings, "retraining", group_id=GROUP, max_poll_records=1)
@@ -66,10 +66,8 @@ def opened(
         kafka_consumers.partition_count(consumer, REQUESTS.topic)
         kafka_consumers.partition_count(consumer, topics.LEDGER.name)
         consumer.assign([REQUESTS])
-        session = RetrainingSession(settings, folder, consumer, producer, requests)
+        session = RetrainingSession(settings, folder, quarantine, consumer, producer, requests, inbox)
         stack.callback(session.stop)
-        session.calls = inbox
-        session.watch(lambda: bool(folder.refresh()) | plan.refresh(), quarantine)
         session.recall()
         log.info("retraining.waiting")
         yield session
@@ -82,11 +80,16 @@ class RetrainingSession:
         self,
         settings: Settings,
         folder: DeclarationFolder,
+        quarantine: Quarantine,
         consumer: KafkaConsumer,
         producer: RecordProducer,
         requests: RequestQueue,
+        inbox: RequestInbox,
     ) -> None:
-        """Take connected clients; nothing is read before `recall`."""
+        """Take connected clients; nothing is read before `recall`.
+
+        ``quarantine`` shows invalid declarations, ``requests`` what waits; another thread fills ``inbox``.
+        """
         self._queue = requests
         requests.clear()
         self._settings = settings
@@ -103,18 +106,13 @@ class RetrainingSession:
         self._trainings = Trainings(settings, requests, self._retrainer, self._commit)
         self._read_to: int | None = None
         self._committed: tuple[int, str] | None = None
-        self._have_changed: Callable[[], bool] = bool
-        self._quarantine: Quarantine | None = None
-        self.calls = RequestInbox()
-        """The calls over HTTP; another thread fills it."""
-
-    def watch(self, have_changed: Callable[[], bool], quarantine: Quarantine) -> None:
-        """Take what tells whether declarations or features have changed, and what shows invalid ones."""
-        self._have_changed, self._quarantine = have_changed, quarantine
-        quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
+        self._plan = PlanWatch(settings)
+        self._quarantine = quarantine
+        self._inbox = inbox
+        quarantine.declare(folder.valid, folder.faults, time.monotonic())
 
     def recall(self) -> None:
-        """Read the results of all earlier requests. The topic is small and kept without a limit."""
+        """Read the results of all earlier requests. The topics are small and kept without a limit."""
         self._recreated.note(REQUESTS.topic)
         self._trainings.attempts = self._read_attempts(
             kafka_consumers.topic_id(self._consumer, REQUESTS.topic)
@@ -123,6 +121,8 @@ class RetrainingSession:
             with contextlib.suppress(InvalidRecordError):  # it became a dead letter when it was read first
                 if record.value is not None:
                     self._retrainer.history.add(_decode(record.value))
+        if self._retrainer.history.has_open:
+            self._retrainer.recall(ledger.read(self._settings))
 
     def step(self) -> None:
         """Read the next request, begin what is due, and finish what has ended.
@@ -130,9 +130,8 @@ class RetrainingSession:
         Raises `TopicRecreatedError` if the topic is another one now.
         """
         self._recreated.check([REQUESTS.topic])
-        if self._have_changed():
-            if self._quarantine is not None:
-                self._quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
+        if bool(self._folder.refresh()) | self._plan.refresh():
+            self._quarantine.declare(self._folder.valid, self._folder.faults, time.monotonic())
             self._queue.wake()
         for found in self._consumer.poll(timeout_ms=POLL_MS).values():
             for record in found:
@@ -141,7 +140,7 @@ class RetrainingSession:
                     self._retrainer.history.add(request)
                     self._trainings.add(record.offset, request)
                 self._read_to = record.offset + 1
-        self.calls.answer(self._answer)
+        self._inbox.answer(self._answer)
         for scheduled in self._scheduled.due(time.monotonic(), times.now_ms()):
             self._publisher.publish_request(scheduled)
         self._trainings.step()

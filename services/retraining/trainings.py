@@ -71,6 +71,7 @@ class Trainings:
         """Take a request, unless it has a result."""
         if self._retrainer.history.is_finished(request.request_id):
             log.info("retraining.repeat", request_id=request.request_id)
+            self.attempts = self.attempts.without(offset)  # a kill came between its result and the commit
         else:
             training_server()  # it imports the slow libraries while the request is prepared
             self._queue.add(offset, request)
@@ -86,10 +87,11 @@ class Trainings:
     def _begin(self, queued: QueuedRequest) -> None:
         """Start a training, unless its request has a result or must wait."""
         request, attempts = queued.request, self.attempts.of(queued.offset)
-        if attempts.are_used_up:
-            self._retrainer.give_up(request, f"{attempts.begun} attempts failed: {attempts.reason}")
-            self._settled(queued)
-        elif reason := self._retrainer.wait_reason(request):
+        if attempts.are_used_up and self._give_up(
+            queued, f"{attempts.begun} attempts failed: {attempts.reason}"
+        ):
+            return
+        if reason := self._retrainer.wait_reason(request):
             self._postpone(queued, reason)
         else:
             self._train(queued)
@@ -141,8 +143,26 @@ class Trainings:
             reason = found.reason
             if found.may_succeed:
                 reason = f"{attempts.begun} attempts failed: {reason}"
-            self._retrainer.give_up(queued.request, reason, seconds)
-            self._settled(queued)
+            if not self._give_up(queued, reason, seconds):
+                self._postpone(queued, reason)
+
+    def _give_up(self, queued: QueuedRequest, reason: str, seconds: float = 0.0) -> bool:
+        """Give a request the result "failed"; return False if a version of it is registered.
+
+        Such a request is completed, however often its process was killed: a version must not stay partly
+        promoted. While the registry is away the request waits.
+        """
+        try:
+            if self._retrainer.has_version(queued.request):
+                return False
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            self._postpone(queued, reason_of(error))
+            return True
+        self._retrainer.give_up(queued.request, reason, seconds)
+        self._settled(queued)
+        return True
 
     def _complete(self, queued: QueuedRequest, found: RegisteredCandidate, seconds: float) -> None:
         try:

@@ -86,6 +86,9 @@ class RolloutDecisions:
             now_ms: The latest event time of its requests; None if it is not known yet.
         """
         rollouts = self._log.of(model)
+        while rollouts.superseded:  # a kill may have come between the record and its entry
+            self._enter_draft(rollouts.superseded[0])
+            rollouts.superseded.pop(0)
         if not rollouts.is_active:
             self._settle(model, rollouts.current, declared)
             self._take_up(model, rollouts, declared)
@@ -167,12 +170,15 @@ class RolloutDecisions:
     def _decide(self, record: RolloutRecord) -> None:
         self._write(record)
         self._log.apply(record)
-        draft = decision_entries.draft(record, times.now_ms())
-        if draft is not None:
-            self._enter(draft)
+        self._enter_draft(record)
         if isinstance(record, RolloutEnded):
             metrics.ROLLOUTS.labels(record.model, record.outcome).inc()
         _log.info("rollout.decided", **_logged(record))
+
+    def _enter_draft(self, record: RolloutRecord) -> None:
+        draft = decision_entries.draft(record, times.now_ms())
+        if draft is not None:
+            self._enter(draft)
 
     # -- what follows ------------------------------------------------------------------------------
 
@@ -182,8 +188,8 @@ class RolloutDecisions:
         """Write what the latest record asks for, unless that was done."""
         if progress is None or self._settled.get(model) == progress:
             return
-        if progress.last is not None and (draft := decision_entries.draft(progress.last, times.now_ms())):
-            self._enter(draft)
+        if progress.last is not None:
+            self._enter_draft(progress.last)
         if progress.phase in ("running", "ended") and not self._publish(model, progress, declared):
             return
         latest = self._arms.latest.get(model)

@@ -58,6 +58,8 @@ class ModelRollouts:
         """The latest one that began; it may have ended."""
         self.waiting: list[RolloutRequested] = []
         """Requests that no rollout has taken up, in their order."""
+        self.superseded: list[RolloutEnded] = []
+        """The ends of requests that no rollout has taken up, whose ledger entries are to be checked."""
         self._taken: set[str] = set()
 
     @property
@@ -74,7 +76,8 @@ class ModelRollouts:
         elif self.current is not None and record.rollout_id == self.current.rollout_id and self.is_active:
             self.current = _stepped(self.current, record)
         elif isinstance(record, RolloutEnded) and record.rollout_id not in self._taken:
-            self._take(record.rollout_id)  # refused, or superseded by a later request
+            self._take(record.rollout_id)
+            self.superseded.append(record)
 
     def request(self, request: RolloutRequested) -> None:
         """Take a request, of this topic or of a retraining that passed."""

@@ -1,7 +1,6 @@
 """The scoring process: wiring, health, shutdown. Its delivery guarantee: `services.scoring.kafka_agent`."""
 
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from services.runtime import async_process, logs, schema_registry_client
+from services.runtime import async_process, logs, schema_registry_client, thread_count
 from services.runtime.redis_pipeline import AsyncPipeline
 from services.runtime.settings import Settings
 from services.runtime.topic_watch import TopicIds
@@ -41,7 +40,7 @@ def run(*, workers: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] =
 def serve(settings: Settings, *, worker_of: int | None = None, workers: int = 1) -> None:
     """Run as the only process, or as one of several workers that share a port and end with their parent."""
     # Slices are small and lanes many: one thread for each prediction. Set before OpenMP starts its threads.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    thread_count.limit()
     async_process.run_again(lambda: Scoring(settings, workers).run(worker_of))
 
 

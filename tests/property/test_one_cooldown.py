@@ -1,5 +1,7 @@
 """Drift requests nothing that retraining rejects for the cooldown or a trial, and nothing less."""
 
+from typing import Any
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,8 +78,10 @@ def test_drift_requests_exactly_what_retraining_does_not_reject_for_a_version_on
     passed = msgspec.structs.replace(rejected, result="passed")
     trigger.note(passed)
     history.add(passed)
-    common = {"rollout_id": passed.request_id, "model": declaration.name, "version": 2, "champion": 1,
-              "reason": "", "arms_before": "", "arms_after": ""}  # fmt: skip
+    common: dict[str, Any] = {
+        "rollout_id": passed.request_id, "model": declaration.name, "version": 2, "champion": 1,
+        "reason": "", "arms_before": "", "arms_after": "",
+    }  # fmt: skip
     at_ms = passed.requested_at_ms
     found: list[RolloutStepped | RolloutEnded] = []
     for number, hours in enumerate(step_hours):

@@ -98,12 +98,16 @@ def kept_text(run: RunFolder) -> str:
 def announce(run: RunFolder, settings: Settings) -> RegisteredCandidate:
     """Move the alias that a registered candidate gets, and return it; a repeat changes nothing.
 
+    A run that a kill has left open in MLflow is ended.
+
     A candidate that is rejected, or that a rollout will lead, is the challenger.
     """
     registered, declaration = run.read(REGISTERED, RegisteredCandidate), run.declaration
     is_champion = not registered.reasons and not declaration.rollout.steps
     move = mlflow_run.promote if is_champion else mlflow_run.make_challenger
-    move(mlflow_client.connect(settings), declaration, registered.version)
+    client = mlflow_client.connect(settings)
+    mlflow_run.end_open_runs(client, run.request, registered.run_id)
+    move(client, declaration, registered.version)
     return registered
 
 

@@ -1,5 +1,7 @@
 """When a retraining is requested, and what the request says."""
 
+from typing import Any
+
 import pytest
 
 from services.drift.alarms import AlarmContent, alarm_of
@@ -118,8 +120,8 @@ def test_harm_while_a_version_is_on_trial_is_requested_when_the_rollout_has_ende
     declared = scenario.declaration(cooldown_hours=COOLDOWN_HOURS)
     declared = declared.model_copy(update={"rollout": Rollout.model_validate(rollout)})
     trigger = RetrainingTrigger(declared, ())
-    common = {"rollout_id": "r", "model": "m", "version": 2, "champion": 1, "reason": "", "arms_before": "",
-              "arms_after": ""}  # fmt: skip
+    common: Any = {"rollout_id": "r", "model": "m", "version": 2, "champion": 1, "reason": "",
+                   "arms_before": "", "arms_after": ""}  # fmt: skip
     trigger.note_rollout(RolloutStepped(**common, step=0, share=1000, at_ms=NOW_MS - HOUR_MS))
     assert request(trigger, evaluation()) is None
     assert str(trigger.waits_for).startswith("version 2 is on trial")

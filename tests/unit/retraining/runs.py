@@ -84,6 +84,7 @@ class MemoryRegistry:
         self.ended: list[str] = []
         self.tags: dict[str, str] = {}
         self.run: Any = None
+        self.open_runs: list[dict[str, Any]] = []
 
     def search_model_versions(self, _: str) -> list[Any]:
         return self.versions
@@ -97,6 +98,10 @@ class MemoryRegistry:
 
     def get_experiment_by_name(self, _: str) -> Any:
         return SimpleNamespace(experiment_id="1")
+
+    def search_runs(self, _: list[str], wanted: str) -> list[Any]:
+        assert wanted == "attributes.status = 'RUNNING'"
+        return [SimpleNamespace(**each) for each in self.open_runs]
 
     def create_run(self, _: str, **options: Any) -> Any:
         self.tags |= options["tags"]

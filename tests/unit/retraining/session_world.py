@@ -19,7 +19,7 @@ from services.runtime.kafka_consumers import MissingTopicError
 from services.runtime.quarantine import Quarantine
 from services.runtime.settings import Settings
 from streams import records, topics
-from streams.records import Arm, ModelChanged, RetrainingFinished, RetrainingRequested
+from streams.records import Arm, LedgerEntry, ModelChanged, RetrainingFinished, RetrainingRequested
 from tests.unit.drift.memory_kafka import TopicIds
 
 if TYPE_CHECKING:
@@ -134,7 +134,10 @@ class World:
         monkeypatch.setattr(kafka_consumers, "connect", self.connect)
         monkeypatch.setattr(kafka_consumers, "read_topic", self.read)
         monkeypatch.setattr(kafka_consumers, "partition_count", self.count)
+        self.recorded: list[LedgerEntry] = []
+        """The entries of the ledger at the start of a session."""
         monkeypatch.setattr(ledger, "append", lambda _, drafts, source: self.entries.extend(drafts))
+        monkeypatch.setattr(ledger, "read", lambda _: self.recorded)
 
     def refresh(self) -> frozenset[str]:
         return frozenset()

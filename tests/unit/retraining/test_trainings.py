@@ -6,14 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.model_registry import ledger_drafts
 from services.retraining import run_folder
 from services.retraining.mlflow_run import RegisteredCandidate
 from services.retraining.retrainer import Retrainer
 from services.retraining.run_folder import RunFolder
 from services.retraining.training_process import Failure
-from streams import records
+from streams import records, topics
 from streams.defects import ATTEMPTS_MAX
-from tests.unit.retraining.session_world import REQUEST, Record, World, steps
+from tests.unit.retraining.session_world import FINISHED, REQUEST, Record, World, steps
+
+BEGIN = Retrainer.begin
+"""The real one."""
 
 
 @pytest.fixture
@@ -163,3 +167,86 @@ def test_an_archive_that_is_behind_blocks_no_other_model(
         behind.clear()
         steps(running, trained, 2)
     assert set(trained.results()) == {"r1", "r2"}
+
+
+def test_a_request_whose_version_is_registered_is_completed_however_often_its_process_is_killed(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version must not stay partly promoted."""
+    registered = False
+    monkeypatch.setattr(Retrainer, "has_version", lambda *_: registered)
+    requests_of(trained, "a")
+    kill = Failure("SIGKILL", may_succeed=True)
+    trained.results_of = {"r1": [*[kill] * (ATTEMPTS_MAX + 2), rejected(1)]}
+    with trained.opened() as running:
+        registered = True
+        steps(running, trained, 3 * ATTEMPTS_MAX + 6)
+    assert trained.started.count("r1") == ATTEMPTS_MAX + 3
+    assert trained.results() == {"r1": "floor"}
+
+
+def test_a_request_waits_while_the_registry_cannot_tell_whether_it_has_a_version(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[object] = [ConnectionRefusedError("MLflow"), False]
+
+    def has_version(*_: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Retrainer, "has_version", has_version)
+    requests_of(trained, "a")
+    trained.results_of = {"r1": [Failure("bad rows"), Failure("bad rows")]}
+    with trained.opened() as running:
+        steps(running, trained, 2)
+        assert trained.queue.detail() == {
+            "retrainings_waiting": {"a": ["r1: ConnectionRefusedError: MLflow"]}
+        }
+        steps(running, trained, 3)
+    assert trained.results() == {"r1": "bad rows"}
+
+
+def test_attempts_of_a_request_with_a_result_are_forgotten(trained: World) -> None:
+    """A kill came after the result and before the commit; a committed text has room for few requests."""
+    requests_of(trained, "a")
+    trained.results_of = {"r1": []}
+    with trained.opened() as running:
+        steps(running, trained, 1)
+        running.stop = lambda: None
+        running._trainings._running.clear()
+    finished = msgspec.structs.replace(FINISHED, request_id="r1", model="a")
+    trained.topics[topics.RETRAINING.name] = [Record(records.encode(finished))]
+    requests_of(trained, "a")
+    with trained.opened() as running:
+        steps(running, trained, 2)
+    assert trained.consumer.position == 1, "without attempts"
+
+
+def test_a_result_of_which_the_ledger_knows_is_the_result(trained: World) -> None:
+    """A kill came between the entries and the record; another attempt might end differently."""
+    asked = msgspec.structs.replace(REQUEST, request_id="r1", model="a")
+    known = records.RetrainingFinished(
+        request_id="r1", model="a", trigger="manual", requested_at_ms=1, result="rejected", version=7,
+        reasons=["floor"], metrics={"log_loss": 0.5}, rows=9, run_id="run", duration_seconds=2.5,
+        data_tables={"predictions": 3},
+    )  # fmt: skip
+    drafts = ledger_drafts.of_retraining(asked, known, at_ms=1, data_set={"tables": {"predictions": 3}})
+    trained.recorded = [
+        records.LedgerEntry(
+            entry_id=each.entry_id, number=number, kind=each.kind, model=each.model, version=each.version,
+            request_id=each.request_id, actor=each.actor, at_ms=1, evidence=each.evidence, previous="",
+            hash="",
+        )
+        for number, each in enumerate(drafts, start=1)
+    ]  # fmt: skip
+    trained.topics[topics.RETRAINING.name] = [Record(records.encode(asked))]
+    requests_of(trained, "a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Retrainer, "begin", BEGIN)
+        with trained.opened() as running:
+            steps(running, trained, 2)
+    assert trained.started == []
+    (sent,) = [value for topic, _, value, _ in trained.producer.sent if topic == topics.RETRAINING.name]
+    assert records.decoder_of(records.RetrainingFinished).decode(sent) == known

@@ -22,6 +22,7 @@ from tests.unit.rollout.rollout_model import CHAMPION, NEW, OLD, START_MS, decla
 MODEL = "returned"
 PASSED = StepVerdict("passed", "all is well", [])
 WORSE = StepVerdict("worse", "loss is worse", [])
+INCONCLUSIVE = StepVerdict("inconclusive", "the maximum hours have passed", [])
 REQUEST = RolloutRequested(
     request_id="r1", model=MODEL, version=NEW, requested_at_ms=0, reason="by hand", actor="ada"
 )
@@ -57,6 +58,10 @@ class Servers:
         work()
         if self.crash_at == (number, True):
             raise CrashError
+
+    @property
+    def has_crashed(self) -> bool:
+        return self.crash_at is None
 
     @property
     def kinds(self) -> list[str]:
@@ -185,23 +190,51 @@ def test_worse_version_is_rolled_back_and_all_agree(servers: Servers) -> None:
     assert servers.change.reason == "rollout of version 2: loss is worse"
 
 
-@pytest.mark.parametrize("verdicts", [[PASSED] * 3, [PASSED, PASSED, WORSE]], ids=["promoted", "rolled back"])
-def test_crash_before_or_after_any_write_changes_nothing(verdicts: list[StepVerdict]) -> None:
-    calm = Servers()
-    lead(calm, verdicts, declaration())
-    assert calm.writes > 10
-    for number, is_done in itertools.product(range(calm.writes), [False, True]):
+LATER = msgspec.structs.replace(REQUEST, request_id="r2", version=3)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "requests", "first", "writes_min"),
+    [
+        ([PASSED] * 3, [REQUEST], False, 10),
+        ([PASSED, PASSED, WORSE], [REQUEST], False, 10),
+        ([INCONCLUSIVE], [REQUEST], False, 7),
+        ([PASSED] * 3, [LATER, REQUEST], False, 12),
+        ([], [REQUEST], True, 6),
+        ([], [msgspec.structs.replace(REQUEST, version=OLD)], False, 4),
+    ],
+    ids=["promoted", "rolled back", "inconclusive", "superseded", "first version", "refused"],
+)
+def test_crash_before_or_after_any_write_changes_nothing(
+    verdicts: list[StepVerdict], requests: list[RolloutRequested], writes_min: int, *, first: bool
+) -> None:
+    def new() -> Servers:
         servers = Servers()
+        servers.records = list(requests)
+        if first:
+            servers.change, servers.aliases = msgspec.structs.replace(servers.change, arms=[]), {}
+        return servers
+
+    calm = new()
+    lead(calm, verdicts, declaration())
+    assert calm.writes >= writes_min
+    for number, is_done in itertools.product(range(calm.writes), [False, True]):
+        servers = new()
         servers.crash_at = (number, is_done)
         lead(servers, verdicts, declaration())
-        assert servers.writes >= calm.writes
+        assert servers.has_crashed
         assert shown(servers) == shown(calm)
-        assert servers.aliases == calm.aliases
+        # The alias challenger follows later than a verdict that comes with the new process.
+        assert servers.aliases in (calm.aliases, without_challenger(calm.aliases))
         assert servers.kinds == calm.kinds
         ends = [each for each in servers.records if isinstance(each, RolloutEnded)]
         assert [each.outcome for each in ends] == [
             each.outcome for each in calm.records if isinstance(each, RolloutEnded)
         ]
+
+
+def without_challenger(aliases: Mapping[str, str]) -> dict[str, str]:
+    return {name: version for name, version in aliases.items() if name != "challenger"}
 
 
 def begun(servers: Servers) -> Process:

@@ -85,6 +85,7 @@ def test_people_need_not_wait_and_machines_must() -> None:
 
 
 def test_a_version_is_on_trial_from_its_request_until_its_rollout_has_ended() -> None:
+    records: list[RetrainingRecord | RolloutRecord]
     records = [PASSED, STARTED, stepped(12), stepped(30, 1), ended(50)]
     assert held_hours(records) == list(range(10, 50))
     for order in itertools.permutations(records):

@@ -1,6 +1,7 @@
 """A candidate becomes a version with all that is needed to promote and to repeat it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -155,3 +156,16 @@ def test_the_reference_is_of_the_rows_that_were_trained_on(
     assert [each.feature for each in reference.features] == ["x", "colour"]
     assert sum(reference.features[0].counts) == 501
     assert registry.ended == ["FINISHED"]
+
+
+def test_runs_that_a_kill_has_left_open_are_ended(tmp_path: Path, registry: runs.MemoryRegistry) -> None:
+    tags = {mlflow_client.REQUEST_TAG: "r1"}
+    other = {mlflow_client.REQUEST_TAG: "r2"}
+    registry.open_runs = [
+        {"info": SimpleNamespace(run_id=run_id), "data": SimpleNamespace(tags=found)}
+        for run_id, found in (("run-0", tags), ("run-1", tags), ("run-2", other), ("run-3", {}))
+    ]
+    run, settings = released(tmp_path)
+    registry.ended.clear()
+    release_steps.announce(run, settings)
+    assert registry.ended == ["KILLED", "FINISHED"], "run-1 is that of the version"
