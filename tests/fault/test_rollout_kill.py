@@ -16,12 +16,37 @@ from tests.rollout_world import NEW, OLD, Behaviour, RolloutWorld
 from tests.waiting import LIVENESS_SECONDS, until
 from tests.workers import killed
 
-STARTED = (
+
+def changed(arms: str) -> list[str]:
+    return [f"driftline.models {arms}", f"driftline.ledger arms_changed {arms}"]
+
+
+def stepped(number: int, arms: str) -> list[str]:
+    step = [f"driftline.rollouts rollout_stepped {number}", f"driftline.ledger rollout_step {number}"]
+    return [*step, *changed(arms)]
+
+
+def ended(outcome: str, kind: str, arms: str) -> list[str]:
+    return [f"driftline.rollouts rollout_ended {outcome}", f"driftline.ledger {kind}", *changed(arms)]
+
+
+ALIAS = "mlflow set_registered_model_alias"
+BEGUN = [
+    "offsets",  # of the group that shares the models
     "driftline.rollouts rollout_started",
     "driftline.ledger rollout_start",
-)
-PROMOTED = ()
-ROLLED_BACK = ()
+    *stepped(0, "challenger 2 shadow; champion 1 10000"),
+    f"{ALIAS} challenger",
+    *stepped(1, "challenger 2 2000; champion 1 8000"),
+]
+ROLLED_BACK = [*BEGUN, *ended("rolled_back", "rollback", "champion 1 10000")]
+PROMOTED = [
+    *BEGUN,
+    *stepped(2, "challenger 2 5000; champion 1 5000"),
+    *ended("promoted", "promotion", "champion 2 10000"),
+    f"{ALIAS} previous",
+    f"{ALIAS} champion",
+]
 """Every write of a rollout, as `tests.workers.killed` names it. A write that is new fails the test: think of
 what a repeat of it does after a kill, then add it here."""
 

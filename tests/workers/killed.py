@@ -131,7 +131,11 @@ def record_name(topic: str, key: bytes, value: bytes | None) -> str:
 
 
 def _arms(arms: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(sorted({f"{arm['name']} {arm['version']} {arm.get('weight', 0)}" for arm in arms}))
+    """Return the latest arms in short, without the past, which depends on when a step began."""
+    from services.rollout import rollout_arms
+    from streams.records import Arm
+
+    return rollout_arms.described(msgspec.convert(arms, list[Arm]))
 
 
 def serve(service: str) -> None:
