@@ -38,6 +38,10 @@ class MemoryClient:
     def get_experiment_by_name(self, name: str) -> Any:
         return types.SimpleNamespace(experiment_id=f"experiment {name}", lifecycle_stage="active")
 
+    def search_runs(self, experiments: list[str], wanted: str) -> list[Any]:
+        assert (experiments, wanted) == ([f"experiment {MODEL}"], "attributes.status = 'RUNNING'")
+        return []
+
     def create_run(self, experiment: str, *, run_name: str, tags: dict[str, str]) -> Any:
         self.created = {"experiment": experiment, "name": run_name, "tags": tags}
         return types.SimpleNamespace(info=types.SimpleNamespace(run_id="run-1"))

@@ -286,6 +286,7 @@ def test_a_model_with_features_of_all_declared_types_is_trained_and_registered(
     monkeypatch.setattr(mlflow_client, "connect", lambda _: client)
     monkeypatch.setattr(mlflow_run, "RetrainingRun", run)
     monkeypatch.setattr(mlflow_run, "promote", lambda *_: None)
+    monkeypatch.setattr(mlflow_run, "end_open_runs", lambda *_: None)
     monkeypatch.setattr(model_steps, "function_of", lambda *_: by_all_types)
     publisher.sets = FeatureSets([feature_sets.feature_set(MODEL, list(kinds), model_inputs.textual(kinds))])
     archive_rows_of_all_types(settings)
