@@ -73,14 +73,11 @@ class ControlTopics:
             change = model_change.decode_any(message.value)
             if change is not None and change.model in engines:
                 engines[change.model].add_model(self._complete(change))
-        elif message.topic == topics.ROLLOUTS.name:
-            rollout = self._decode_rollout(message.value)
-            if rollout.model in engines:
-                engines[rollout.model].add_rollout(rollout)
-        else:
-            record = self._decode_retraining(message.value)
-            if record.model in engines:
-                engines[record.model].add_retraining(record)
+            return
+        is_rollout = message.topic == topics.ROLLOUTS.name
+        record = (self._decode_rollout if is_rollout else self._decode_retraining)(message.value)
+        if record.model in engines:
+            engines[record.model].add_retraining(record)
 
     def _complete(self, change: records.ModelsRecord) -> records.ModelsRecord:
         """Return a change with its reference, if it has only the name of one."""

@@ -97,6 +97,7 @@ class Engine:
         self.champions = Champions(state.evaluator.champion, state.champions)
         """Complete these, too, before `advance`: read the models topic to its end, then settle them."""
         self._evaluator = Evaluator(declaration, self.references, state.evaluator)
+        self.retraining_trigger = self._evaluator.trigger
         self.active_alarms = self._evaluator.active
         self._on_disk = state.on_disk
         self.restored_segments_of = self._evaluator.restored_segments_of
@@ -139,15 +140,10 @@ class Engine:
         if change.reference is not None:
             self.references.learn(change.reference)
 
-    def add_retraining(self, record: records.RetrainingRecord) -> None:
-        """Take a retraining request or result of any origin: a request starts the cooldown."""
+    def add_retraining(self, record: records.RetrainingRecord | records.RolloutRecord) -> None:
+        """Take a request or result of a retraining, of any origin, or a record of a rollout."""
         if record.model == self.model:
-            self._evaluator.note_retraining(record)
-
-    def add_rollout(self, record: records.RolloutRecord) -> None:
-        """Take a record of a rollout: nothing is requested while a version is on trial."""
-        if record.model == self.model:
-            self._evaluator.note_rollout(record)
+            self.retraining_trigger.note(record)
 
     def suspects(self) -> list[Item]:
         """Return the records that were in process when `advance` raised an error; none if a window closed."""
@@ -173,11 +169,6 @@ class Engine:
         window = self._windows.open
         closes_window = window is not None and self.inputs.frontier_ms >= window.end_ms
         return closes_window or not (self.references.are_complete and self.champions.are_known)
-
-    @property
-    def retraining_waits_for(self) -> str | None:
-        """Why the last window with harm has requested no retraining, if that is for a version on trial."""
-        return self._evaluator.retraining_waits_for
 
     @property
     def pending_predictions(self) -> PendingPredictions:

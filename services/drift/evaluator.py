@@ -80,7 +80,7 @@ class Evaluator:
         self._learns = declaration.learning is not None
         self._references = references
         self.champion = state.champion
-        self._trigger = RetrainingTrigger(declaration, state.requested_at_ms)
+        self.trigger = RetrainingTrigger(declaration, state.requested_at_ms)
         self.active = ActiveAlarms(declaration.monitoring.alarm_windows, state.watches)
         self._performance = PerformanceTracker(declaration, state.performance)
         self.measures = self._performance.measures
@@ -107,7 +107,7 @@ class Evaluator:
             watchers=self.rows.watcher_states(),
             pairs=self.rows.pairs_state(),
             loss_watchers=dict(losses.watchers),
-            requested_at_ms=self._trigger.times_ms,
+            requested_at_ms=self.trigger.times_ms,
             performance=self._performance.state(),
             mature_losses=list(losses.mature),
             early_losses=list(losses.early),
@@ -128,19 +128,6 @@ class Evaluator:
         self.active.clear()
         self.rows = RowAlarms(self._declaration, self._references, version)
         self._losses = self._new_losses(window_start_ms)
-
-    def note_retraining(self, record: records.RetrainingRecord) -> None:
-        """Note a retraining request or result of any origin: a request starts the cooldown."""
-        self._trigger.note(record)
-
-    def note_rollout(self, record: records.RolloutRecord) -> None:
-        """Note what has happened in a rollout: nothing is requested while a version is on trial."""
-        self._trigger.note_rollout(record)
-
-    @property
-    def retraining_waits_for(self) -> str | None:
-        """Why the last window with harm has requested nothing, if that is for a version on trial."""
-        return self._trigger.waits_for
 
     def count_prediction(self, prediction: records.Prediction, segments: Sequence[str]) -> None:
         """Count a prediction with its segments in its cohort, if it is the champion's."""
@@ -205,7 +192,7 @@ class Evaluator:
         for subject, is_worse in losses.worse.items():
             self.active.observe("loss", subject, drifted=is_worse)
         alarms += self.active.raise_new(losses.alarms)
-        request = self._trigger.request(
+        request = self.trigger.request(
             window.end_ms, losses, self.active.evidence(), compared.contributions, offsets
         )
         window.state.alarms_standing = self.active.ids()

@@ -33,17 +33,13 @@ class RetrainingTrigger:
         """Return what `__init__` takes."""
         return sorted(self._requested_at_ms)
 
-    def note(self, record: records.RetrainingRecord) -> None:
-        """Note a request, which counts from now on, or a result, after which it may not count."""
+    def note(self, record: records.RetrainingRecord | records.RolloutRecord) -> None:
+        """Note a request, which counts from now on, a result, after which it may not count, or a rollout."""
         self._trials.note(record)
         if isinstance(record, records.RetrainingRequested):
             self._requested_at_ms.add(record.requested_at_ms)
-        elif not retraining_cooldown.starts(record):
+        elif isinstance(record, records.RetrainingFinished) and not retraining_cooldown.starts(record):
             self._requested_at_ms.discard(record.requested_at_ms)
-
-    def note_rollout(self, record: records.RolloutRecord) -> None:
-        """Note what has happened in a rollout of the model."""
-        self._trials.note(record)
 
     def request(
         self,

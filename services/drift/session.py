@@ -305,7 +305,7 @@ def _finish(step: _Step) -> None:
     model.pace.note(step.outputs.windows_closed)
     model.pace.urgent = model.engine.pending_predictions.needs_settling
     model.metrics.observe(step.outputs)
-    reason = model.engine.retraining_waits_for
+    reason = model.engine.retraining_trigger.waits_for
     if reason is not None and reason != model.retraining_waits_for:
         _log.info("drift.retraining_waits", model=model.name, reason=reason)
     model.retraining_waits_for = reason

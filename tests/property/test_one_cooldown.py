@@ -90,7 +90,7 @@ def test_drift_requests_exactly_what_retraining_does_not_reject_for_a_version_on
     if is_over:
         found.append(RolloutEnded(**common, outcome="promoted", at_ms=at_ms + HOUR_MS))
     for record in found:
-        trigger.note_rollout(record)
+        trigger.note(record)
         history.add_rollout(record)
     requested = trigger.request(NOW_HOURS * HOUR_MS, evaluation(), [], [], {})
     by_machine, _ = retraining(declaration.name, NOW_HOURS, "drift", 0)

@@ -19,17 +19,13 @@ class RecordingEngine:
 
     def __init__(self) -> None:
         self.changes: list[records.ModelChanged] = []
-        self.requests: list[records.RetrainingRecord] = []
-        self.rollouts: list[records.RolloutRecord] = []
+        self.requests: list[records.RetrainingRecord | records.RolloutRecord] = []
 
     def add_model(self, change: records.ModelChanged) -> None:
         self.changes.append(change)
 
-    def add_retraining(self, record: records.RetrainingRecord) -> None:
+    def add_retraining(self, record: records.RetrainingRecord | records.RolloutRecord) -> None:
         self.requests.append(record)
-
-    def add_rollout(self, record: records.RolloutRecord) -> None:
-        self.rollouts.append(record)
 
 
 class Control:
@@ -150,4 +146,4 @@ def test_rollouts_of_a_model_reach_its_engine(consumer, engine, control):
     other = msgspec.structs.replace(started, model="other")
     consumer.write(topics.ROLLOUTS.name, b"no JSON", records.encode(other), records.encode(started))
     control.catch_up()
-    assert engine.rollouts == [started]
+    assert engine.requests == [started]

@@ -122,12 +122,12 @@ def test_harm_while_a_version_is_on_trial_is_requested_when_the_rollout_has_ende
     trigger = RetrainingTrigger(declared, ())
     common: Any = {"rollout_id": "r", "model": "m", "version": 2, "champion": 1, "reason": "",
                    "arms_before": "", "arms_after": ""}  # fmt: skip
-    trigger.note_rollout(RolloutStepped(**common, step=0, share=1000, at_ms=NOW_MS - HOUR_MS))
+    trigger.note(RolloutStepped(**common, step=0, share=1000, at_ms=NOW_MS - HOUR_MS))
     assert request(trigger, evaluation()) is None
     assert str(trigger.waits_for).startswith("version 2 is on trial")
     assert request(trigger, LossEvaluation(labels=100)) is None
     assert trigger.waits_for is None, "without harm nothing waits"
-    trigger.note_rollout(RolloutEnded(**common, outcome="promoted", at_ms=NOW_MS + HOUR_MS))
+    trigger.note(RolloutEnded(**common, outcome="promoted", at_ms=NOW_MS + HOUR_MS))
     assert request(trigger, evaluation()) is None, "the window is still one of the trial"
     assert request(trigger, evaluation(), NOW_MS + HOUR_MS) is not None
     assert trigger.waits_for is None
