@@ -99,8 +99,8 @@ class RolloutMonitor:
         key = self._message_keys.pop((partition, offset), None)
         time_ms = prediction.event_time_ms
         is_over_http = prediction.source_offset == records.ASKED_OVER_HTTP
-        bound_ms = BEFORE_ALL_MS if is_over_http else time_ms  # which may be of another time than a replay
-        if not self.inputs.pass_record(PartitionKey(PREDICTION, partition), offset, bound_ms):
+        source = PartitionKey(PREDICTION, partition)
+        if not self.inputs.pass_record(source, offset, time_ms, is_over_http=is_over_http):
             return
         if self._repeats.is_repeat(prediction.source_partition, prediction.source_offset, prediction.source):
             return
@@ -111,9 +111,9 @@ class RolloutMonitor:
 
     def add_label(self, partition: int, offset: int, label: records.Label) -> None:
         """Take a label from its partition, in order."""
-        bound_ms = BEFORE_ALL_MS if label.is_over_http else label.event_time_ms
-        if self.inputs.pass_record(PartitionKey(LABEL, partition), offset, bound_ms):
-            self._in_work = Item(label.event_time_ms, LABEL, partition, offset, label.prediction_id, label)
+        source, time_ms = PartitionKey(LABEL, partition), label.event_time_ms
+        if self.inputs.pass_record(source, offset, time_ms, is_over_http=label.is_over_http):
+            self._in_work = Item(time_ms, LABEL, partition, offset, label.prediction_id, label)
             self._windows.take_label(label)
             self._in_work = None
 

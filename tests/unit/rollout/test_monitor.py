@@ -182,3 +182,18 @@ def test_repeat_of_scoring_counts_once() -> None:
     for offset, number in enumerate(itertools.chain(range(5), range(5))):
         found.add_prediction(0, offset, shadowed(number, START_MS, 0.2, 0.3))
     assert found.state().evidence.requests == 5
+
+
+def test_rollout_of_a_model_that_is_asked_over_http_alone_ends() -> None:
+    http = dict.fromkeys(("source_partition", "source_offset"), records.ASKED_OVER_HTTP)
+    stream: list[tuple[int, Prediction | Label]] = [
+        (offset, msgspec.structs.replace(each, **http))
+        if isinstance(each, Prediction)
+        else (offset, msgspec.structs.replace(each, is_over_http=True))
+        for offset, each in shadow_stream(0.0)
+    ]
+    found = begun(declaration(), fresh())
+    play(found, stream)
+    verdict = found.verdict()
+    assert verdict is not None
+    assert verdict.kind == "passed", verdict.reason

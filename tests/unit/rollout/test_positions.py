@@ -71,3 +71,15 @@ def test_requests_are_read_up_to_the_slowest_partition_that_has_any() -> None:
     assert found.requests_ms == 900
     found.pass_record(PREDICTIONS[1], 0, 600)
     assert found.requests_ms == 600
+
+
+def test_a_topic_with_records_over_http_alone_takes_its_time_from_them() -> None:
+    found = positions()
+    found.pass_record(LABELS[0], 0, 5000, is_over_http=True)
+    found.pass_record(PREDICTIONS[0], 0, 900, is_over_http=True)
+    found.pass_record(PREDICTIONS[1], 0, 700, is_over_http=True)
+    assert (found.latest_ms, found.requests_ms) == (900, 700)
+    assert found.labels_ms == 900, "labels are not later than the latest request"
+    found.pass_record(PREDICTIONS[1], 1, 300)
+    found.pass_record(LABELS[1], 0, 200)
+    assert (found.latest_ms, found.requests_ms, found.labels_ms) == (300, 300, 200)
