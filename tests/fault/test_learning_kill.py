@@ -72,6 +72,8 @@ def test_killed_learning_process_repeats_itself_byte_for_byte(local, unique_name
                 seen = len(published(local, unique_name))
                 publishes = functools.partial(has_published_more, local, unique_name, seen)
                 until(publishes, "a version is published", check=learning.check)
+            if number == 2:
+                until(lambda: unique_name in models_topic.read(local), "it has arms", check=learning.check)
             learning.kill()
             if number == 2:
                 by_hand = give_arms(local, unique_name)
