@@ -33,6 +33,7 @@ FIRST = (
     "fault/test_scoring_faults.py",
     "browser",
     "flow/test_demo.py",
+    "flow/test_bad_candidates.py",
     "fault",
     "flow",
     "contract",

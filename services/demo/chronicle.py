@@ -11,6 +11,7 @@ from pathlib import Path
 from services.demo.days import Days, day_of
 from services.demo.hindsight import Service
 from services.demo.summary import DemoSummary, decimal
+from services.demo.worlds import FLIGHTS
 from streams.records import DriftAlarm, RetrainingFinished, RetrainingRequested
 
 _MESSAGE_LENGTH_MAX = 200
@@ -46,7 +47,8 @@ def page(year: Year) -> str:
 
 def _opening(year: Year) -> str:
     drift = [result for result in year.results if result.trigger == "drift"]
-    promoted = [result for result in drift if result.result == "promoted"]
+    scheduled = [result for result in year.results if result.trigger == "schedule"]
+    promoted = [result for result in (*drift, *scheduled) if result.result == "promoted"]
     harmless = [result for result in drift if not _harm(year.requests.get(result.request_id))]
     helped = sum(service.gain > 0 for service in year.services)
     without = "each of them with measured harm" if not harmless else f"{len(harmless)} of them without harm"
@@ -55,6 +57,7 @@ def _opening(year: Year) -> str:
         'Written by `make demo ARGS="--max --chronicle docs/reference/flights-2013.md"`: the alarms and '
         "retrainings of one run, with the delays and the weather of the same days. "
         f"{len(year.alarms)} alarms were raised; drift requested {len(drift)} retrainings, {without}. "
+        f"{len(scheduled)} were requested because the last one was {FLIGHTS.retraining_days} days ago. "
         f"{len(promoted)} were promoted, and {helped} of the {len(year.services)} new versions "
         "had a lower loss than the previous version on the same flights."
     )
@@ -74,12 +77,28 @@ def _months(found: DemoSummary) -> str:
             f"{line.labels:,}",
             decimal(line.log_loss_live),
             decimal(line.log_loss_frozen),
+            decimal(line.log_loss_monthly),
         ]
         for line in found.months
     ]
-    mean = ["mean", "", decimal(found.mean_log_loss_live), decimal(found.mean_log_loss_frozen)]
-    return "## By month\n\n" + _table(
-        ["month", "labels", "log loss, retrained", "log loss, January's model"], [*rows, mean]
+    live, monthly = found.mean_log_loss_live, found.monthly
+    mean = ["mean", "", *map(decimal, (live, found.mean_log_loss_frozen, monthly.mean_log_loss))]
+    heads = ("retrained", "January's model", "monthly retraining")
+    table = _table(["month", "labels", *(f"log loss, {head}" for head in heads)], [*rows, mean])
+    return f"## By month\n\n{_beside_monthly(found)}{table}"
+
+
+def _beside_monthly(found: DemoSummary) -> str:
+    """Return how the loop and monthly retraining compare; nothing if the latter was not computed."""
+    live, monthly = found.mean_log_loss_live, found.monthly
+    if live is None or monthly.mean_log_loss is None:
+        return ""
+    return (
+        "*Monthly retraining* is computed beside: at the beginning of each month a model is trained by the "
+        "same code on all rows before it whose label was mature, and answers the whole month. The mean log "
+        "loss is "
+        f"{live:.4f} with the {monthly.retrainings_live} trainings of the loop, and "
+        f"{monthly.mean_log_loss:.4f} with {monthly.retrainings} monthly ones.\n\n"
     )
 
 

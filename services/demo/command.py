@@ -22,6 +22,8 @@ def demo(
     until: str | None = None,
     home: Path | None = None,
     lead_hours: float | None = None,
+    monthly: Annotated[bool, Parameter(negative="")] = False,
+    bad_candidates: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Stream a world through features, scoring, drift and retraining, and show the results live.
 
@@ -38,6 +40,10 @@ def demo(
         until: Send no requests from this date on (flights: 2013-02-02 to 2014-01-01).
         home: Folder of the demo's data and logs, emptied at the start; default: .driftline/demo.
         lead_hours: Maximum lead of event time over drift; at most what the model declares.
+        monthly: At the end also train a model for each month on all months before it, and show its loss
+            beside that of the loop; takes about a minute. A chronicle always has it.
+        bad_candidates: Play a few weeks of the flights, in which bad candidates are asked for: each must be
+            stopped by its gate, or be rolled back. The exit code is 1 if one is not.
     """
     try:
         parsed = options.parse(
@@ -49,6 +55,8 @@ def demo(
             chronicle=chronicle,
             home=home,
             lead_hours=lead_hours,
+            monthly=monthly,
+            bad_candidates=bad_candidates,
         )
     except options.OptionError as error:
         sys.stderr.write(f"driftline demo: {error}\n")

@@ -6,6 +6,7 @@ import difflib
 import re
 from pathlib import Path
 
+from services.demo.trial.world import TRIAL
 from services.demo.world import DemoWorld
 from services.demo.worlds import FLIGHTS, WORLDS
 
@@ -31,6 +32,7 @@ class Options:
     home: Path | None = None
     lead_hours: float | None = None
     world: DemoWorld = FLIGHTS
+    monthly: bool = False
 
     @property
     def whole_year(self) -> bool:
@@ -48,6 +50,8 @@ def parse(
     chronicle: Path | None = None,
     home: Path | None = None,
     lead_hours: float | None = None,
+    monthly: bool = False,
+    bad_candidates: bool = False,
 ) -> Options:
     """Return the checked options; raise `OptionError`."""
     if speed is not None and as_fast_as_possible:
@@ -56,7 +60,12 @@ def parse(
         raise OptionError(f"--lead-hours {lead_hours:g}: must be between 0.5 and 48")
     if world not in WORLDS:
         raise OptionError(_unknown_world(world))
-    played = WORLDS[world]
+    if bad_candidates and (world != FLIGHTS.name or until is not None or chronicle is not None or monthly):
+        raise OptionError(
+            "--bad-candidates plays a few weeks of the flights, and no month of them is complete: leave out "
+            "other worlds, --until, --chronicle and --monthly"
+        )
+    played = TRIAL if bad_candidates else WORLDS[world]
     if chronicle is not None and not played.has_chronicle:
         raise OptionError(f"--chronicle: nothing is known of the days of the {world}; leave it out")
     for option, path in (("--summary", summary), ("--chronicle", chronicle)):
@@ -70,6 +79,7 @@ def parse(
         home=home,
         lead_hours=lead_hours,
         world=played,
+        monthly=monthly or chronicle is not None,
     )
 
 

@@ -9,19 +9,17 @@ from services.demo.account import RequestAccount
 from services.demo.followers import AccountFollower, RetrainingFollower
 from services.demo.gate import Gate
 from services.demo.producer import WorldProducer
-from services.demo.retrainings import RetrainingLog
+from services.demo.retrainings import RetrainingLog, RetrainingRequests
 from services.runtime import redis_clients
-from streams import records, topics
-from streams.cloud_events import Envelope
+from streams import topics
 from streams.producer import BatchProducer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from redis.asyncio import Redis
-
     from services.demo.options import Options
     from services.demo.playlist import Playlist
+    from services.demo.trial.verdicts import CandidateVerdict
     from services.demo.world import Companion
     from services.runtime.declaration import ModelDeclaration
     from services.runtime.settings import Settings
@@ -75,9 +73,14 @@ class Play:
         self.log = RetrainingLog(declaration.name)
         self._kafka = BatchProducer(settings.kafka_options())
         self.producer = WorldProducer(self._kafka, playlist)
+        self._requests = RetrainingRequests(
+            self.log, self._kafka, cloud_events=settings.cloud_events != "none"
+        )
         self._account_follower = AccountFollower(settings, self.account, companion, settings.partitions)
         self._retraining_follower = RetrainingFollower(settings, self.log)
         self._gate: Gate | None = None
+        self.verdicts: tuple[CandidateVerdict, ...] = ()
+        """On candidates that should be stopped, see `services.demo.trial`."""
 
     @property
     def requests_sent(self) -> int:
@@ -110,28 +113,50 @@ class Play:
         clients = (self._kafka, self._account_follower, self._retraining_follower)
         try:
             await asyncio.gather(*(client.start() for client in clients))
-            self._gate = self._new_gate(redis)
+            self._gate = Gate(
+                redis,
+                self.log,
+                self._retraining_follower,
+                learning=[self.companion.model] if "learning" in self._options.world.processes else [],
+                lead_ms=self._lead_ms,
+                start_ms=self._start_ms,
+            )
             await beside(self._play(self._gate), self._account_follower.follow())
         finally:
             await asyncio.gather(*(client.stop() for client in clients), return_exceptions=True)
             await redis.aclose()
-
-    def _new_gate(self, redis: "Redis") -> Gate:
-        return Gate(
-            redis,
-            self.log,
-            self._retraining_follower,
-            learning=[self.companion.model] if self.companion.learning else [],
-            lead_ms=self._lead_ms,
-            start_ms=self._start_ms,
-        )
 
     async def _play(self, gate: Gate) -> None:
         self._began_seconds = time.monotonic()
         self.phase = "collecting: there is no model yet"
         await self._play_until(gate, self._calendar.scoring_start_ms)
         await self._train_first_model(gate)
-        await self._play_until(gate, self._options.until_ms)
+        await self._score(gate)
+        await self._close(gate)
+        self.phase = "finished"
+        self.complete = True
+
+    async def _score(self, gate: Gate) -> None:
+        """Play the requests that a model answers; ask for a training when the last one is too old.
+
+        The schedule of model.yaml (``retraining.every_days``) goes by the clock, but event time passes faster
+        here. So the demo asks, as a scheduler would.
+        """
+        until_ms, days = self._options.until_ms, self._options.world.retraining_days
+        while days and (due_ms := self.log.last_requested_ms + days * pace.DAY_MS) < until_ms:
+            await self._play_until(gate, due_ms)
+            await gate.reach(due_ms)
+            if self.log.last_requested_ms + days * pace.DAY_MS > due_ms:
+                continue  # drift has asked since
+            model = self.declaration.name
+            offsets = await self._next_offsets(topics.predictions(model), topics.outcomes(model))
+            request = retrainings.scheduled_request(model, due_ms, days, offsets)
+            await self._requests.write(request)
+            await gate.finish(request.request_id)
+        await self._play_until(gate, until_ms)
+
+    async def _close(self, gate: Gate) -> None:
+        """Play heartbeats until all labels are known."""
         self.phase = "waiting for the last labels"
         end_ms = pace.closing_end_ms(
             self._options.until_ms, self.declaration.label.horizon_ms, self.declaration.monitoring.window_ms
@@ -141,8 +166,6 @@ class Play:
         await self._account_follower.catch_up()
         model = self.declaration.name
         self.ends = await self._next_offsets(topics.predictions(model), topics.outcomes(model))
-        self.phase = "finished"
-        self.complete = True
 
     async def _train_first_model(self, gate: Gate) -> None:
         """Request the first model in the same way as any retraining, and wait for it."""
@@ -155,10 +178,7 @@ class Play:
         self.account.start_scoring(dict(enumerate(offsets.pop(self.declaration.request.topic))))
         self._collecting_sent = self.producer.sent.requests
         request = retrainings.bootstrap_request(model, at_ms, offsets)
-        self.log.add(request)
-        envelope = Envelope("demo", model, enabled=self._settings.cloud_events != "none")
-        record = (model.encode(), records.encode(request), envelope.headers(request))
-        await self._kafka.send(topics.RETRAINING.name, 0, [record])
+        await self._requests.write(request)
         await gate.finish(request.request_id)
         retrainings.check_first_model(self.log.finished[request.request_id])
         self.phase = "scoring"

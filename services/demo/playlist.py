@@ -117,6 +117,12 @@ def _lane(topic: str, partition: int, events: EventTable, chosen: Integers) -> L
     )
 
 
+def begin_at(playlist: Playlist, from_ms: int) -> Playlist:
+    """Begin the year late: remove all events before a time."""
+    lanes = (lane.keep(lane.event_times_ms >= from_ms) for lane in playlist.lanes)
+    return dataclasses.replace(playlist, lanes=tuple(lanes))
+
+
 def end_requests(playlist: Playlist, until_ms: int, label_topic: str, id_field: str) -> Playlist:
     """End the year early: remove the requests from a time on, and their labels.
 

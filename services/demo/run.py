@@ -15,6 +15,7 @@ from services.demo import (
     days,
     folder,
     hindsight,
+    monthly,
     playlist,
     summary,
     system,
@@ -30,6 +31,9 @@ from services.demo.playlist import Playlist
 from services.demo.retrainings import RetrainingFailedError
 from services.demo.summary import DemoSummary, Durations
 from services.demo.system import System
+from services.demo.trial import verdicts
+from services.demo.trial.play import TrialPlay
+from services.demo.trial.world import TRIAL
 from services.operations.local_servers.cluster import FolderInUseError
 from services.operations.local_servers.jars import JarsError
 from services.operations.local_servers.supervisor import SupervisorError
@@ -70,6 +74,7 @@ class Demo:
         self._play: Play | None = None
         self._interruption = Interruption()
         self._summary: DemoSummary | None = None
+        self._monthly: Sequence[monthly.MonthlyModel] = ()
 
     def run(self) -> int:
         """Start, play, report, stop. 0: no faults; 1: a fault or an error; 130, 143: stopped by a signal."""
@@ -77,16 +82,18 @@ class Demo:
         home = (self._options.home or given.home / "demo").resolve()
         world = self._options.world
         settings = world.settings(given.model_copy(update={"home": home, "archive_uri": ""}))
-        declarations = declaration_file.load_all(settings.models)
-        declaration = declarations[world.model]
         try:
             with self._interruption, folder.claim(home) as lock:
                 self._say(f"{world.title}. Data and logs: {home}. Ctrl-C stops the demo.")
+                settings = world.write_models(settings)
+                declarations = declaration_file.load_all(settings.models)
+                declaration = declarations[world.model]
                 loading = system.in_background(lambda: load_playlist(settings, declaration, self._options))
                 with system.started(settings, lock, self._say, world) as running:
                     loaded = loading.result()
                     companion = world.make_companion(declarations, loaded)
-                    self._play = Play(running.settings, declaration, companion, loaded, self._options)
+                    played = TrialPlay if world is TRIAL else Play
+                    self._play = played(running.settings, declaration, companion, loaded, self._options)
                     self._stream(running)
         except KeyboardInterrupt:
             self._report(None, [])
@@ -103,6 +110,7 @@ class Demo:
             with self._beside_stream(running, self._play):
                 self._interruption.run(self._show(running, self._play))
             faults = self._faults(self._play)
+            self._train_monthly(running, self._play)
         except KeyboardInterrupt:
             pass
         except _EXPECTED_ERRORS as error:
@@ -148,16 +156,29 @@ class Demo:
         found = account.faults(play.requests_sent, play.collecting_sent)
         letters = account.dead_letters + account.dead_letters_before
         found += play.companion.faults(play.producer.sent.requests, letters)
-        if self._options.whole_year and not play.log.drift_results():
+        found += verdicts.faults(play.verdicts)
+        if self._options.whole_year and self._options.world.has_drift and not play.log.drift_results():
             found.append("drift triggered no retraining")
         return found
+
+    def _train_monthly(self, running: System, play: Play) -> None:
+        if not self._options.monthly:
+            return
+        self._say("Training a model for each month on all months before it, to compare.")
+        names = [line.month for line in play.account.months()]
+        calendar = self._options.world.calendar
+        self._monthly = monthly.models(running.settings, play.declaration, calendar, names, play.ends)
 
     def _report(self, running: System | None, faults: Sequence[str]) -> None:
         """Print and write the summary, once."""
         if self._summary is not None:
             return
         cpu_seconds = system.cpu_seconds(running.children if running else [])
-        self._summary = self._summarise(faults, cpu_seconds)
+        found = self._summarise(faults, cpu_seconds)
+        if self._monthly and self._play is not None:
+            results = self._play.log.results()
+            found = monthly.added(found, self._monthly, results, self._options.until_ms)
+        self._summary = found
         if self._play is not None:
             summary.show(self._summary, self._console)
         else:
@@ -208,6 +229,7 @@ class Demo:
             position_ms=play.producer.sent.position_ms if play else self._options.world.calendar.start_ms,
             durations=durations,
             cpu_seconds=cpu_seconds,
+            candidates=play.verdicts if play else (),
         )
 
     def _stay(self, running: System) -> None:
@@ -238,6 +260,7 @@ def load_playlist(settings: Settings, declaration: ModelDeclaration, options: Op
     gc.disable()
     try:
         laid_out = playlist.lay_out(options.world.load(), declaration.request.topic, settings.partitions)
+        laid_out = options.world.arrange(laid_out, declaration)
         if not options.whole_year:
             label = declaration.label
             laid_out = playlist.end_requests(laid_out, options.until_ms, label.topic, label.id)

@@ -12,6 +12,8 @@ from rich.text import Text
 from services.demo.account import Month, RequestAccount, mean_log_losses
 from services.demo.figures import Figures, MinutesLine, MinutesSummary, PeriodLine
 from services.demo.months import rfc3339
+from services.demo.trial import verdict_table
+from services.demo.trial.verdicts import CandidateVerdict
 from services.demo.world import Companion
 from streams import records
 
@@ -49,6 +51,19 @@ class MonthLine(msgspec.Struct, kw_only=True, frozen=True):
     log_loss_live: float | None
     log_loss_frozen: float | None
     auc_live: float | None
+    log_loss_monthly: float | None = None
+    """With monthly retraining, see `MonthlySummary`."""
+
+
+class MonthlySummary(msgspec.Struct, kw_only=True, frozen=True):
+    """Monthly retraining on all months before; only with ``--monthly`` or ``--chronicle``."""
+
+    mean_log_loss: float | None = None
+    """Mean of the monthly means; null: it was not computed."""
+    retrainings: int = 0
+    """Models trained, one for each month."""
+    retrainings_live: int = 0
+    """Versions of the loop that were trained for the same months, with the first one."""
 
 
 class Durations(msgspec.Struct, kw_only=True, frozen=True):
@@ -86,8 +101,11 @@ class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     months: list[MonthLine]
     mean_log_loss_live: float | None
     mean_log_loss_frozen: float | None
+    monthly: MonthlySummary = MonthlySummary()
     minutes: MinutesSummary
     periods: list[PeriodLine]
+    candidates: list[CandidateVerdict] = []
+    """Of ``--bad-candidates``: what has stopped each."""
     durations: Durations
     bound_by: str
     cpu_seconds: dict[str, float]
@@ -109,6 +127,7 @@ def summarise(
     position_ms: int,
     durations: Durations,
     cpu_seconds: Mapping[str, float],
+    candidates: Sequence[CandidateVerdict] = (),
 ) -> DemoSummary:
     """Return the result."""
     table = account.months(with_auc=True)
@@ -135,6 +154,7 @@ def summarise(
         mean_log_loss_frozen=frozen,
         minutes=figures.minutes,
         periods=figures.periods,
+        candidates=list(candidates),
         durations=durations,
         bound_by=bound_by(durations, cpu_seconds, seconds),
         cpu_seconds={
@@ -220,6 +240,8 @@ def render(summary: DemoSummary) -> RenderableType:
         parts.append(_periods_table(summary.periods))
     if summary.retrainings:
         parts.append(_retrainings_table(summary.retrainings))
+    if summary.candidates:
+        parts.append(verdict_table.table(summary.candidates))
     parts.append(_account_text(summary))
     parts += [Text(f"Fault: {fault}", style="bold red") for fault in summary.faults]
     return Group(*parts)
@@ -242,6 +264,9 @@ def months_table(lines: Sequence[MonthLine], total: DemoSummary | None = None) -
     table.add_column("frozen", justify="right", footer=decimal(frozen))
     table.add_column("gain", justify="right", footer=decimal(gain, sign=True))
     table.add_column("AUC", justify="right")
+    monthly = total.monthly.mean_log_loss if total else None
+    if monthly is not None:
+        table.add_column("monthly", justify="right", footer=decimal(monthly))
     for line in lines:
         both = line.log_loss_live is not None and line.log_loss_frozen is not None
         difference = (line.log_loss_live or 0) - (line.log_loss_frozen or 0) if both else None
@@ -252,6 +277,7 @@ def months_table(lines: Sequence[MonthLine], total: DemoSummary | None = None) -
             decimal(line.log_loss_frozen),
             decimal(difference, sign=True),
             decimal(line.auc_live),
+            *([] if monthly is None else [decimal(line.log_loss_monthly)]),
         )
     return table
 
@@ -344,6 +370,11 @@ def _account_text(summary: DemoSummary) -> Text:
             f"{summary.predicted:,} predictions, {promoted} models promoted."
         ),
     ]
+    monthly = summary.monthly
+    if monthly.mean_log_loss is not None:
+        loop = f"{summary.mean_log_loss_live or 0:.4f} with {monthly.retrainings_live} trainings of the loop"
+        beside = f"{monthly.mean_log_loss:.4f} with {monthly.retrainings} monthly ones"
+        lines.insert(3, f"Log loss     {loop}, {beside}")
     if summary.faults:
         lines[0] = lines[0].replace(" = ", " but ", 1)
     return Text("\n".join(lines))

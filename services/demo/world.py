@@ -49,6 +49,14 @@ class Companion(Protocol):
 MakeCompanion = Callable[[Mapping[str, ModelDeclaration], Playlist], Companion]
 
 
+def _write_no_models(settings: Settings) -> Settings:
+    return settings
+
+
+def _arrange_nothing(playlist: Playlist, _declaration: ModelDeclaration) -> Playlist:
+    return playlist
+
+
 @dataclasses.dataclass(frozen=True)
 class DemoWorld:
     """One world; nothing is loaded before it is played."""
@@ -68,6 +76,14 @@ class DemoWorld:
     """The folder with ``models`` and ``feature_repo``."""
     has_chronicle: bool = False
     """Whether what happened on each day is known, see `services.demo.days`."""
+    has_drift: bool = True
+    """Whether drift must request a retraining before its end."""
+    retraining_days: int | None = None
+    """Days after which a version is replaced, even if drift finds no harm; None: never."""
+    write_models: Callable[[Settings], Settings] = _write_no_models
+    """Writes models into the demo's folder, which is empty; returns the settings with them."""
+    arrange: Callable[[Playlist, ModelDeclaration], Playlist] = _arrange_nothing
+    """Changes what is sent of the loaded events."""
 
     def settings(self, given: Settings) -> Settings:
         """Return the settings with the models and features of this world, but not those that are set.

@@ -63,6 +63,7 @@ FLIGHTS = DemoWorld(
     make_companion=_make_minutes,
     folder=ROOT,
     has_chronicle=True,
+    retraining_days=60,
 )
 PAYMENTS = DemoWorld(
     name="payments",

@@ -196,6 +196,7 @@ NOTHING_TO_TEST = {
 }
 """Modules that decide nothing, each with the reason."""
 TESTED_ELSEWHERE = {
+    "services.demo.trial.play": "tests/flow/test_bad_candidates.py",  # it needs all processes
     "services.model_registry.loading_process": "tests/flow/test_loading_process.py",  # it starts processes
     "services.retraining.orchestration.prefect_flow": "tests/flow/test_pipelines.py",  # it needs Prefect
     "services.retraining.ray_rows": "tests/flow/test_ray_rows.py",  # it needs a cluster
@@ -207,8 +208,9 @@ TESTED_ELSEWHERE = {
 """Modules whose tests need a server or a library's private parts: their test file has their name there."""
 
 
-TESTED_AS_ONE = ("services.runtime.declaration", "streams.records")
-"""Packages whose modules are imported through the package: one test file has the package's name."""
+TESTED_AS_ONE = ("services.runtime.declaration", "services.demo.trial.estimators", "streams.records")
+"""Packages whose modules are imported through the package, or are of one kind: one test file has the
+package's name."""
 
 
 def own_test_file(module: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from examples.payments import generator
 from services.demo.periods import PERIOD_MS
-from tests.flow.test_demo import Demo
+from tests.flow.demo_process import DemoProcess
 
 WORLD = generator.World()
 CHANGE = dt.datetime.fromtimestamp(WORLD.start_ms / 1000, dt.UTC) + dt.timedelta(days=WORLD.change_day)
@@ -25,7 +25,7 @@ def time_of(text: str) -> dt.datetime:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Play the whole world once; return the summary."""
-    demo = Demo(tmp_path_factory.mktemp("payments"), "payments", "--max")
+    demo = DemoProcess(tmp_path_factory.mktemp("payments"), "payments", "--max")
     try:
         code = demo.process.wait(timeout=1700)
     finally:

@@ -1,5 +1,7 @@
 """The page on the year's alarms: made from records, days and hindsight."""
 
+import dataclasses
+
 import msgspec
 
 from services.demo import chronicle, months, summary
@@ -7,7 +9,7 @@ from services.demo.account import RequestAccount
 from services.demo.chronicle import Year
 from services.demo.days import Days
 from services.demo.hindsight import Service
-from services.demo.summary import Durations
+from services.demo.summary import Durations, MonthlySummary
 from services.runtime.declaration import DAY_MS
 from streams import records
 
@@ -91,3 +93,21 @@ def test_retraining_that_did_not_help_is_shown(days: Days) -> None:
 
 def test_retraining_without_harm_is_counted(days: Days) -> None:
     assert "1 of them without harm" in chronicle.page(year(days, evidence=[alarm("feature", 0.9)]))
+
+
+def test_monthly_retraining_is_compared_if_it_was_computed(days: Days) -> None:
+    made = year(days, evidence=[])
+    assert "computed beside" not in chronicle.page(made)
+    monthly = MonthlySummary(mean_log_loss=0.47, retrainings=11, retrainings_live=9)
+    found = msgspec.structs.replace(made.summary, monthly=monthly, mean_log_loss_live=0.46)
+    page = chronicle.page(dataclasses.replace(made, summary=found))
+    assert "0.4600 with the 9 trainings of the loop, and 0.4700 with 11 monthly ones" in page
+    assert "| mean |  | 0.460 | - | 0.470 |" in page
+
+
+def test_scheduled_retraining_is_counted_apart(days: Days) -> None:
+    made = year(days, evidence=[alarm("loss", 0.6)])
+    scheduled = msgspec.structs.replace(made.results[0], trigger="schedule", request_id="schedule")
+    page = chronicle.page(dataclasses.replace(made, results=[*made.results, scheduled]))
+    assert "drift requested 1 retrainings, each of them with measured harm. 1 were requested" in page
+    assert "2 were promoted" in page

@@ -11,7 +11,7 @@ from services.demo.retrainings import RetrainingLog
 from streams import records
 
 MODEL = "late"
-Result = Literal["promoted", "rejected", "failed"]
+Result = Literal["promoted", "passed", "rejected", "failed"]
 Step = tuple[Any, ...]
 """A watermark, then records that appear with it."""
 

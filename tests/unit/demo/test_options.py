@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from services.demo import months, options, worlds
+from services.demo.trial import candidates
+from services.demo.trial.world import TRIAL
 
 
 def test_without_options_the_whole_year_is_played_as_fast_as_possible() -> None:
@@ -80,3 +82,24 @@ def test_summary_that_cannot_be_written_is_refused_before_the_start(tmp_path: Pa
         options.parse(summary=tmp_path)
     with pytest.raises(options.OptionError, match="does not exist"):
         options.parse(summary=tmp_path / "nowhere" / "summary.json")
+
+
+def test_bad_candidates_have_an_end_of_their_own(tmp_path: Path) -> None:
+    parsed = options.parse(bad_candidates=True)
+    assert parsed.world is TRIAL
+    assert parsed.until_ms == candidates.UNTIL_MS
+    others = (
+        {"until": "2013-03-01"},
+        {"chronicle": tmp_path / "page.md"},
+        {"monthly": True},
+        {"world": "payments"},
+    )
+    for given in others:
+        with pytest.raises(options.OptionError, match="plays a few weeks of the flights"):
+            options.parse(bad_candidates=True, **given)
+
+
+def test_chronicle_has_monthly_retraining_beside_it(tmp_path: Path) -> None:
+    assert not options.parse().monthly
+    assert options.parse(monthly=True).monthly
+    assert options.parse(chronicle=tmp_path / "page.md").monthly

@@ -76,3 +76,10 @@ def test_early_end_drops_late_requests_and_only_their_labels() -> None:
     }
     assert by_topic["asked"] == by_topic["arrived"] == {b'{"flight_id":"1"}', b'{"flight_id":"2"}'}
     assert len(by_topic["left"]) == 3
+
+
+def test_year_that_begins_late_has_no_earlier_event() -> None:
+    laid_out = playlist.lay_out({"asked": events([0, 10, 20], [1, 2, 3])}, "asked", 2)
+    later = playlist.begin_at(laid_out, 10)
+    assert later.start_ms == 10
+    assert values_between(later.requests(), -1, 40) == {b'{"flight_id":"2"}', b'{"flight_id":"3"}'}

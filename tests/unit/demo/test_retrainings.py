@@ -39,3 +39,22 @@ def test_first_request_is_the_same_after_a_restart() -> None:
     first = retrainings.bootstrap_request(MODEL, 5, {"predictions": [1, 2]})
     assert first == retrainings.bootstrap_request(MODEL, 5, {"predictions": [1, 2]})
     assert first.trigger == "bootstrap"
+
+
+def test_schedule_counts_from_the_latest_request() -> None:
+    log = RetrainingLog(MODEL)
+    assert log.last_requested_ms == 0
+    for name, at_ms in (("b", 20), ("a", 10)):
+        log.add(requested(name, at_ms))
+    assert log.last_requested_ms == 20
+
+
+def test_scheduled_request_is_the_same_after_a_restart_and_says_why() -> None:
+    request = retrainings.scheduled_request(MODEL, 5, 60, {"predictions": [1]})
+    assert request == retrainings.scheduled_request(MODEL, 5, 60, {"predictions": [1]})
+    assert (request.trigger, request.requested_at_ms) == ("schedule", 5)
+    assert request.reason == "60 days have passed since the last training"
+
+
+def test_first_model_may_also_be_led_by_a_rollout() -> None:
+    retrainings.check_first_model(finished("a", 1, result="passed"))

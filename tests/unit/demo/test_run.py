@@ -1,12 +1,14 @@
 """How a demo ends: exit code, summary and messages, when it ends before anything is streamed."""
 
 import contextlib
+import dataclasses
 import gc
 import io
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ class Ending:
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self.signal: signal.Signals | None = None
+        self.running: Any = None
 
     @contextlib.contextmanager
     def started(self, *_: Any) -> Iterator[Any]:
@@ -35,7 +38,7 @@ class Ending:
             signal.raise_signal(self.signal)
         if self.error is not None:
             raise self.error
-        yield
+        yield self.running
 
 
 @pytest.fixture
@@ -71,6 +74,27 @@ def test_any_other_error_is_a_defect_and_shows_its_stack(tmp_path: Path, ending:
     ending.error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         ended(tmp_path / "demo")
+
+
+@pytest.mark.parametrize(("trial", "name"), [(None, "Play"), ("itself", "TrialPlay")])
+def test_the_trial_is_played_in_its_own_way(
+    tmp_path: Path, ending: Ending, monkeypatch: pytest.MonkeyPatch, trial: str | None, name: str
+) -> None:
+    def made(each: str) -> Callable[..., Any]:
+        def make(*_: Any) -> Any:
+            raise SupervisorError(f"a {each} was made")
+
+        return make
+
+    nothing: Any = SimpleNamespace(settings=None, result=lambda: None)
+    world = dataclasses.replace(worlds.FLIGHTS, make_companion=lambda *_: nothing)
+    monkeypatch.setattr(system, "in_background", lambda load: nothing)
+    monkeypatch.setattr(ending, "running", nothing)
+    monkeypatch.setattr(run, "TRIAL", trial and world)
+    for each in ("Play", "TrialPlay"):
+        monkeypatch.setattr(run, each, made(each))
+    _, printed = ended(tmp_path / "demo", world=world)
+    assert f"a {name} was made" in printed
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

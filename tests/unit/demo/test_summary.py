@@ -3,13 +3,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from services.demo import months, summary
 from services.demo.account import RequestAccount
 from services.demo.minutes import MinutesAccount
-from services.demo.summary import Durations
+from services.demo.summary import Durations, MonthLine, MonthlySummary
+from services.demo.trial.verdicts import CandidateVerdict
 from services.runtime.declaration import DAY_MS, Learning
 from streams import records
 
@@ -157,3 +159,41 @@ def test_fault_and_interruption_are_shown(account: RequestAccount) -> None:
     assert "Fault: 2 requests were lost" in text
     assert "Stopped at 2013-02-01T05:00:00Z after 100.0 s" in text
     assert "sent 5 = predicted" not in text
+
+
+def beside_monthly(account: RequestAccount) -> summary.DemoSummary:
+    line = MonthLine(
+        month="2013-02",
+        requests=5,
+        labels=4,
+        log_loss_live=0.46,
+        log_loss_frozen=0.48,
+        auc_live=0.7,
+        log_loss_monthly=0.47,
+    )
+    monthly = MonthlySummary(mean_log_loss=0.47, retrainings=11, retrainings_live=9)
+    return msgspec.structs.replace(
+        summarise(account), months=[line], monthly=monthly, mean_log_loss_live=0.46
+    )
+
+
+def test_monthly_retraining_is_shown_beside_the_loop(account: RequestAccount) -> None:
+    page = io.StringIO()
+    summary.show(beside_monthly(account), Console(file=page, width=300))
+    assert "0.4600 with 9 trainings of the loop, 0.4700 with 11 monthly ones" in page.getvalue()
+    rows = [line.split() for line in page.getvalue().splitlines()]
+    assert ["2013-02", "5", "0.460", "0.480", "-0.020", "0.700", "0.470"] in rows
+
+
+def test_without_monthly_retraining_nothing_is_shown_of_it(account: RequestAccount) -> None:
+    page = io.StringIO()
+    summary.show(summarise(account), Console(file=page, width=300))
+    assert "monthly" not in page.getvalue()
+
+
+def test_candidates_of_the_trial_are_shown(account: RequestAccount) -> None:
+    page = io.StringIO()
+    stopped = CandidateVerdict(candidate="slow", model="late", outcome="rejected", stopped_by=["latency"])
+    found = msgspec.structs.replace(summarise(account), candidates=[stopped])
+    summary.show(found, Console(file=page, width=300))
+    assert "Bad candidates" in page.getvalue()
