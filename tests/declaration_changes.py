@@ -89,6 +89,7 @@ SPECIAL: Mapping[str, tuple[Change, ...]] = {
     "rollout.guardrails.latency": ({"rollout.guardrails.latency": {"margin": 0.2}},),
     "rollout.guardrails.latency.quantile": ({"rollout.guardrails.latency": {"quantile": 0.9}},),
     "learning.reference.since": ({"learning.reference": {"since": "2013-01-01T01:00:00Z"}},),
+    "learning.gates.limits": ({"learning.gates.limits": {"absolute_error": {"max": 5.0}}},),
     "learning.reference.until": ({"learning.reference": {"until": "2013-01-02T01:00:00Z"}},),
     "retraining.after_labels": ({"retraining.after_labels": 1000},),
     "retraining.recent_days": ({"retraining.recent_days": 30.0, "retraining.window": "auto"},),

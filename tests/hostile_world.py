@@ -440,6 +440,18 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
             "request_id": "r", "actor": "a", "at_ms": time_ms, "evidence": {}, "previous": "p", "hash": "h",
         }  # fmt: skip
 
+    def rollout(_rng: random.Random, identity: str, time_ms: int) -> Json:
+        return {
+            "type": "rollout_requested", "request_id": identity, "model": "nobody", "version": 1,
+            "requested_at_ms": time_ms, "reason": "r", "actor": "a",
+        }  # fmt: skip
+
+    def erasure(_rng: random.Random, identity: str, time_ms: int) -> Json:
+        return {
+            "erasure_id": identity, "join_keys": ["nobody"], "salt": "c2FsdA==", "digest": "ZGlnZXN0",
+            "at_ms": time_ms, "expires_ms": None, "offsets": {}, "complete": True,
+        }  # fmt: skip
+
     def garbage(_rng: random.Random, identity: str, time_ms: int) -> Json:
         return {"id": identity, "at": time_ms, "reason": "r"}
 
@@ -480,6 +492,12 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
         "silence", "silence_id", "reason", "reason", time="until_ms", key_is_needed=True, tag="type", **ours
     )
     entries = Shape("entry", "entry_id", "model", "actor", None, "version", None, "at_ms", **ours)
+    rollouts = Shape(
+        "rollout", "request_id", "model", "actor", None, "version", None, "requested_at_ms", "type", **ours
+    )
+    erasures = Shape(
+        "erasure", "erasure_id", "salt", flag="complete", time="at_ms", key_is_needed=True, **ours
+    )
     states = Shape("state", "id", "reason", "reason", key_is_needed=True, all_are=Fate.IGNORED)
     failures = Shape("letter", "topic", "reason", "reason", None, "offset", None, "failed_time_ms", **ours)
     orders = Shape("forwarded", "order_id", "shop", "note", "amount", "desk", "paid", all_are=Fate.INVALID)
@@ -494,6 +512,8 @@ def control_targets(prefix: str, names: Sequence[str]) -> list[Target]:
         Target(
             topics.LEDGER.name, shape=entries, fields=entry, readers=_readers(invalid=["archive"]), **shared
         ),
+        Target(topics.ROLLOUTS.name, shape=rollouts, fields=rollout, readers=skipped, **shared),
+        Target(topics.ERASURES.name, shape=erasures, fields=erasure, readers=skipped, **shared),
         Target(topics.ALERTS.name, shape=silences, fields=silence, readers=skipped, **shared),
         Target(topics.DRIFT_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),
         Target(topics.LEARNING_STATE.name, shape=states, fields=garbage, readers=skipped, **shared),

@@ -84,7 +84,7 @@ def test_a_server_that_does_not_listen_is_not_ready() -> None:
 
 
 def test_first_signal_interrupts_and_later_ones_do_not_disturb_the_stopping():
-    steps = []
+    steps, before = [], signal.getsignal(signal.SIGTERM)
 
     def work() -> None:
         with stoppable():
@@ -98,4 +98,4 @@ def test_first_signal_interrupts_and_later_ones_do_not_disturb_the_stopping():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert steps == ["stopped"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
