@@ -34,9 +34,9 @@ class PeriodLine(msgspec.Struct, kw_only=True, frozen=True, rename={"from_": "fr
     requests: int
     positives: int
     average_precision_live: float | None
-    """Of the answers; None without both labels."""
+    """Average precision of the answers; None without both labels."""
     average_precision_frozen: float | None
-    """Of the scores of the first model for the same requests."""
+    """The same of the first model's scores for the same requests."""
     log_loss_shown: float | None
     """Mean log loss that the performance reports showed, when they first called it mature."""
     log_loss_true: float | None

@@ -52,7 +52,7 @@ class MonthLine(msgspec.Struct, kw_only=True, frozen=True):
     log_loss_frozen: float | None
     auc_live: float | None
     log_loss_monthly: float | None = None
-    """With monthly retraining, see `MonthlySummary`."""
+    """The figures with monthly retraining, see `MonthlySummary`."""
 
 
 class MonthlySummary(msgspec.Struct, kw_only=True, frozen=True):
@@ -105,7 +105,7 @@ class DemoSummary(msgspec.Struct, kw_only=True, frozen=True):
     minutes: MinutesSummary
     periods: list[PeriodLine]
     candidates: list[CandidateVerdict] = []
-    """Of ``--bad-candidates``: what has stopped each."""
+    """What has stopped each candidate of ``--bad-candidates``."""
     durations: Durations
     bound_by: str
     cpu_seconds: dict[str, float]

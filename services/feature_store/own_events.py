@@ -19,7 +19,7 @@ from streams.stored_tiles import StoredTiles
 from streams.tiles import Tiles
 
 BEFORE_MS = 1
-"""By how much earlier than the request its features are read: the resolution of event time."""
+"""Features are read this much earlier than the request: the resolution of event time."""
 
 
 class OwnValues(Protocol):

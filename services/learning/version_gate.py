@@ -33,7 +33,7 @@ ROWS_MIN, ROWS_MAX = 64, 256
 """Bounds of the rows that are measured, of the interval and of the remembered ones: evenly spread, and 4 or
 more for each block of the error."""
 LEARNED_TO_MEASURE = 24
-"""Within these bounds one of so many rows is measured: two predictions for 24 learned rows cost 5 %."""
+"""Learned rows for each measured one, within these bounds: two predictions for 24 learned rows cost 5 %."""
 REMEMBERED_MAX = 256
 """Maximum remembered rows."""
 OF_INTERVAL_MAX = 64
@@ -211,6 +211,6 @@ def _no_number(gate: str, lost: int, rows: int) -> GateResult:
 
 
 def _spread(given: Sequence[_T], count_max: int) -> list[_T]:
-    """Return at most so many of the elements, evenly spread."""
+    """Return up to ``count_max`` of the elements, evenly spread."""
     count = min(len(given), count_max)
     return [given[number * len(given) // count] for number in range(count)]

@@ -86,7 +86,7 @@ class LabelSettlement:
     def take(self, now_ms: int, pending: PendingPredictions) -> Iterator[PendingPrediction]:
         """Settle and yield the predictions whose horizon ended before an event time, in their order.
 
-        They must not be changed meanwhile.
+        They must not be changed until the iteration ends.
         """
         start_ms, stop_ms = self._state.before_ms, now_ms - self._horizon_ms
         if stop_ms <= start_ms:

@@ -15,7 +15,7 @@ from streams.records import RetrainingRequested, Trigger
 CHECK_SECONDS = 60.0
 """Time between two checks; counting labels reads two columns of a model's outcomes."""
 RETRY_HOURS = 24
-"""After a retraining that failed, such a request is made again so long after it."""
+"""Minimum time after a failed retraining until such a request is made again."""
 
 _log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class ScheduledRequests:
         self._count = count
         self._trial_refusal = trial_refusal
         self._waits_for: dict[str, str] = {}
-        """By model why its request waits for a version on trial."""
+        """Why the request of each model waits for a version on trial."""
         self._checked_seconds = float("-inf")
 
     def due(self, now_seconds: float, now_ms: int) -> list[RetrainingRequested]:
@@ -104,7 +104,7 @@ _SETTLED = """
     SELECT count(*) FROM predictions WHERE model = $model AND event_time_ms + $horizon_ms > $since_ms
     AND event_time_ms + $horizon_ms <= (SELECT max(label_time_ms) FROM outcomes WHERE model = $model)
 """
-"""With ``label.absent`` a label counts when the horizon of its prediction has passed."""
+"""A label counts when the horizon of its prediction has passed, if ``label.absent`` is declared."""
 
 
 def count_labels(settings: Settings, declared: ModelDeclaration, since_ms: int) -> int:

@@ -1,4 +1,4 @@
-"""Whether people have approved a version in a rollout; the registry is asked only now and then."""
+"""Whether people have approved a version in a rollout; the registry is read only now and then."""
 
 import time
 
@@ -9,7 +9,7 @@ from services.runtime.settings import Settings
 from streams.outages import is_outage
 
 ASK_SECONDS = 10.0
-"""Minimum time between two questions about a version: it may be deleted and registered anew."""
+"""Minimum time between two questions about a version: it may be deleted and registered again."""
 
 
 class ApprovalLookup:

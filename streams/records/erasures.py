@@ -8,15 +8,15 @@ from streams.records.field_types import Int64, TimeMs
 class Erasure(msgspec.Struct, kw_only=True, frozen=True):
     """One subject that was erased, without its value: a digest, and how far its records in Kafka reach.
 
-    Whoever builds a state from records of the past leaves out those of the subject. What the subject does
-    after the erasure counts again.
+    A process that builds a state from records of the past leaves out those of the subject. What the subject
+    does after the erasure counts again.
     """
 
     erasure_id: str
     join_keys: list[str]
     """Names of the join keys that the digest is about, sorted."""
     salt: bytes
-    """Key of the digests. Whoever may read it can test guesses, so it is deleted with this record."""
+    """Key of the digests. A reader of it can test guesses, so it is deleted with this record."""
     digest: bytes
     """Digest of the values of the join keys, see `services.feature_store.erasures`."""
     at_ms: TimeMs

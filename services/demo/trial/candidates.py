@@ -17,7 +17,7 @@ MODEL, LEAKING_MODEL = "arrival_delay", "arrival_delay_leaking"
 START_MS = months.local_midnight_ms(dt.date(months.YEAR, 1, 18))
 """The first request: two weeks of rows are enough for the first model."""
 JUDGED_MS = months.local_midnight_ms(dt.date(months.YEAR, 2, 8))
-"""When the candidates are asked for: the held-out days are then days that the champion was not trained on."""
+"""The time of the requests: the held-out days are then days that the champion was not trained on."""
 UNTIL_MS = months.local_midnight_ms(dt.date(months.YEAR, 2, 14))
 HOLDOUT_DAYS = 5
 _ESTIMATORS = Path(__file__).parent / "estimators"
@@ -38,14 +38,14 @@ class Candidate:
 
 
 LEAKING = Candidate("leaking", None, "leakage", LEAKING_MODEL)
-"""It has a model of its own: a field that leaks stays in all rows of a model."""
+"""It has its own model: a field that leaks stays in all rows of a model."""
 JUDGED = (
     Candidate("shuffled labels", "shuffled_labels.py", "champion"),
     Candidate("unfair", "unfair.py", "fairness origin"),
     Candidate("slow", "slow.py", "latency"),
     Candidate("worse live", None, None),
 )
-"""In the order in which they are asked for."""
+"""The candidates, in the order of their requests."""
 CHAMPION_CODE = "without_forecast.py"
 
 

@@ -18,13 +18,13 @@ class CandidateVerdict(msgspec.Struct, kw_only=True, frozen=True):
     model: str
     version: int = 0
     outcome: str = ""
-    """Of the retraining, or of the rollout that followed; empty: there is none yet."""
+    """Result of the retraining, or of the rollout that followed; empty: there is none yet."""
     stopped_by: list[str] = []
     """Names of the gates, or guardrails of the rollout, that were against it."""
     text: str = ""
     """Why, in the words of the first of them."""
     numbers: dict[str, float] = {}
-    """On which the first of them has decided."""
+    """The numbers that the first of them has decided by."""
     expected: bool = True
     """Whether it was stopped by what should stop it, and by nothing else."""
 
