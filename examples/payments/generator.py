@@ -53,7 +53,7 @@ _TYPICAL_SHARE = 0.8
 """Share of the frauds that have each of the marks of their kind: the channel, the category, the night."""
 _SALE_MINUTES = 10
 _SALE_FACTOR = 100
-"""In a sale there are this many times the usual payments a minute."""
+"""Payments a minute in a sale, as a multiple of the usual number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Payments:
     user: Integers
     merchant: Integers
     amount: Floats
-    """In euros, with cents."""
+    """Euros, with cents."""
     channel: Integers
     """Index into `CHANNELS`."""
     category: Integers

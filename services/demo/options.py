@@ -2,13 +2,13 @@
 
 import dataclasses
 import datetime as dt
-import difflib
 import re
 from pathlib import Path
 
 from services.demo.trial.world import TRIAL
 from services.demo.world import DemoWorld
 from services.demo.worlds import FLIGHTS, WORLDS
+from services.runtime.suggestions import nearest
 
 _SPEED = re.compile(r"^(?P<factor>\d+(\.\d+)?)x?$")
 _SPEED_MAX = 10_000_000
@@ -95,8 +95,8 @@ def _parse_speed(text: str) -> float:
 
 
 def _unknown_world(name: str) -> str:
-    near = difflib.get_close_matches(name, WORLDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(WORLDS)}"
+    near = nearest(name, WORLDS)
+    hint = f"did you mean {near}?" if near else f"known are {', '.join(WORLDS)}"
     return f"{name}: there is no such world; {hint}"
 
 

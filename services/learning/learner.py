@@ -76,16 +76,16 @@ class Learner:
         self._repeats = RepeatFilter(state.last_offsets, state.last_offsets_by_source, state.newest_offsets)
         self.totals = state.totals
         """Counts of predictions and labels, by what the join did with them."""
+        self._horizon_ms, self._absent = declaration.label.horizon_ms, absent_label(declaration)
         self._join = LabelJoin(
-            declaration.label.horizon_ms,
+            self._horizon_ms,
             state.totals,
             PendingPredictions(state.pending),
             keep_features=True,
             waiting=state.waiting_labels,
-            absent=absent_label(declaration),
+            absent=self._absent,
             settlement=state.settlement,
         )
-        self._horizon_ms, self._absent = declaration.label.horizon_ms, absent_label(declaration)
         self._intervals = IntervalLearner(declaration, feature_names, make, state, kinds)
         self._state = state
         self._in_work: Item | None = None

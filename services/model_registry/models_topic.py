@@ -34,6 +34,8 @@ KeyedRecord = tuple[bytes, bytes, list[tuple[str, bytes]]]
 """Key, value, headers; a `streams.producer.Record` with key and value."""
 Send = Callable[[Sequence[KeyedRecord]], None]
 """Writes records to `PARTITION` with an idempotent producer; returns when all replicas have acknowledged."""
+MakeChanges = Callable[[ModelChanged | None], Sequence[ModelChanged]]
+"""Returns the changes of a model that follow from the latest one; none if it needs none."""
 
 _log = structlog.get_logger()
 
@@ -97,16 +99,14 @@ class ModelsTopic:
                 "repeat the change that is missing"
             )
 
-    def publish_on_latest(
-        self, model: str, make: Callable[[ModelChanged | None], Sequence[ModelChanged]]
-    ) -> Sequence[ModelChanged]:
+    def publish_on_latest(self, model: str, make: MakeChanges) -> Sequence[ModelChanged]:
         """Write the changes that a model needs, again on top of each change that somebody else makes.
 
         If theirs needs none, but ours was written after it, theirs is written again: the last record counts.
 
         Args:
             model: Its name.
-            make: Returns the changes that follow from the latest one; none if it needs none.
+            make: Called for the latest change, and again for each later one.
 
         Returns:
             The changes that are in effect, in order; none if the latest change needed none.

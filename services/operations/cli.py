@@ -296,10 +296,10 @@ def first_words() -> list[str]:
 
 def unknown(command: str) -> str:
     """Return the message for a command that does not exist; cyclopts would import all that do."""
-    import difflib
+    from services.runtime.suggestions import nearest  # late: every command would pay for difflib
 
-    near = difflib.get_close_matches(command, first_words(), n=1)
-    hint = f"did you mean {near[0]}?" if near else "see driftline --help"
+    near = nearest(command, first_words())
+    hint = f"did you mean {near}?" if near else "see driftline --help"
     return f"driftline: there is no command {command!r}; {hint}"
 
 

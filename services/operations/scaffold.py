@@ -4,12 +4,12 @@ Each folder of ``examples/`` is a template: it is checked and tested as it stand
 passes in a copy. A template holds one model, whose name a copy replaces in folders and texts.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from services.runtime.settings import ROOT
+from services.runtime.suggestions import nearest
 
 TEMPLATES = ROOT / "examples"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -78,6 +78,6 @@ def _check_name(name: str) -> None:
 
 def _check_template(template: str, known: list[str]) -> None:
     if template not in known:
-        near = difflib.get_close_matches(template, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        near = nearest(template, known)
+        hint = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
         raise ScaffoldError(f"--template {template}: there is no such template; {hint}")

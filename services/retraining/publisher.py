@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from kafka import KafkaConsumer
 
 from services.model_registry import large_references, ledger, ledger_drafts, models_topic
+from services.model_registry.models_topic import MakeChanges
 from services.retraining import ledger_evidence
-from services.retraining.retrainer import MakeChanges
 from services.runtime import kafka_consumers, times
 from services.runtime.kafka_producers import RecordProducer
 from services.runtime.settings import Settings

@@ -9,6 +9,7 @@ import structlog
 
 from services.feature_store.plan import PlanError
 from services.model_registry import large_references, ledger_drafts, mlflow_client, model_inputs
+from services.model_registry.models_topic import MakeChanges
 from services.retraining import (
     archive_progress,
     code_version,
@@ -42,8 +43,6 @@ from streams.records import (
 
 log = structlog.get_logger()
 
-MakeChanges = Callable[[ModelChanged | None], Sequence[ModelChanged]]
-"""Returns the changes that must follow the latest change of a model."""
 Result = Mapping[str, Any]
 """Fields of `RetrainingFinished`."""
 RunSteps = Callable[[RunFolder, Settings], RegisteredCandidate]

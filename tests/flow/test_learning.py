@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from services.model_registry import loading, mlflow_client, model_inputs, models_topic
+from services.model_registry.models_topic import MakeChanges
 from services.model_registry.traffic_split import CHAMPION
 from services.monitoring import inference_log
-from services.retraining.retrainer import MakeChanges, Retrainer
+from services.retraining.retrainer import Retrainer
 from services.runtime.declaration_file import DeclarationFolder, load_all
 from services.runtime.settings import Settings
 from streams import records, topics

@@ -1,5 +1,6 @@
 """``driftline erase``."""
 
+import functools
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -60,10 +61,7 @@ def _run(settings: Settings, words: tuple[str, ...], act: Act) -> ErasureReport:
     chosen = subject.of(plan, words)
     models = declaration_file.load_all(settings.models)
     registry = schema_registry_client.connect(settings)
-
-    def decoder_of(topic: str, fields: object, encoding: object) -> object:
-        return registered_codec.decoder_of(topic, fields, encoding, registry)  # type: ignore[arg-type]
-
+    decoder_of = functools.partial(registered_codec.decoder_of, registry=registry)
     matcher = RecordMatcher(chosen, plan, models, decoders(plan, models, decoder_of))
     if not act.dry_run:
         ensure_topics(settings, {})

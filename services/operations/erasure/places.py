@@ -187,17 +187,14 @@ def _table(
     world: World, name: str, groups: Sequence[str], matches: Callable[[str, Mapping[str, Any]], bool]
 ) -> Place:
     rows: list[archived_rows.FoundRow] = []
-    old: set[str] = set()
 
     def find() -> int:
         table = world.table(name)
         rows.clear()
-        old.clear()
         if table is None:
             return 0
         rows.extend(archived_rows.find(table, name, groups, matches))
-        old.update(archived_rows.files_with(table, name, archived_rows.old_files(table), matches))
-        return len(rows) + len(old)
+        return len(rows) + len(archived_rows.files_with(table, name, archived_rows.old_files(table), matches))
 
     def erase() -> str:
         table = world.table(name)

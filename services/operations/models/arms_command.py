@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from services.model_registry import approvals, ledger, ledger_drafts, models_topic, version_digest
 from services.model_registry.ledger import Ledger, LedgerError
-from services.model_registry.models_topic import ModelsTopic, OvertakenError
+from services.model_registry.models_topic import MakeChanges, ModelsTopic, OvertakenError
 from services.model_registry.traffic_split import ShareError
 from services.operations.models import arm_changes, champion_reference
 from services.operations.models.arm_changes import ChangeError
@@ -207,9 +207,7 @@ def _change(act: _Act, changed: ChangeArms) -> None:
             if act.dry_run:
                 (record,) = make(models.latest.get(name))
             else:
-                record_missing(entries, models)
-                (record,) = models.publish_on_latest(name, make)
-                entries.append(ledger_drafts.of_change(record, actor=actor, at_ms=at_ms))
+                (record,) = publish_recorded(entries, models, name, make, actor=actor, at_ms=at_ms)
         _print_arms(f"{name}: {'would be' if act.dry_run else 'ok '}", record.arms)
         if version and act.is_champion and known is None and not champion_reference.is_known(record, version):
             say(NO_REFERENCE)
@@ -225,10 +223,33 @@ def _check_approval(settings: Settings, entries: Ledger, name: str, version: int
         raise ChangeError(reason)
 
 
-def record_missing(entries: Ledger, models: ModelsTopic) -> None:
-    """Write the entries of changes whose writer ended before it wrote them."""
+def publish_recorded(
+    entries: Ledger, models: ModelsTopic, name: str, make: MakeChanges, *, actor: str, at_ms: int
+) -> Sequence[ModelChanged]:
+    """Write what follows from the latest arms of a model, then its entries in the ledger.
+
+    The entries of changes whose writer ended before it wrote them are written first.
+
+    Args:
+        entries: The ledger.
+        models: The models topic.
+        name: Model.
+        make: Returns the changes on top of the latest one; called again if somebody else overtakes them.
+        actor: Who changes the arms.
+        at_ms: When, wall time.
+
+    Returns:
+        The changes that were written.
+
+    Raises:
+        OvertakenError: Somebody else was faster each time.
+    """
     for change in ledger_drafts.unrecorded(entries.entries, models.latest):
         entries.append(ledger_drafts.of_change(change, actor=ledger.UNKNOWN, at_ms=times.now_ms()))
+    changes = models.publish_on_latest(name, make)
+    for change in changes:
+        entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
+    return changes
 
 
 def _errors_reported() -> contextlib.AbstractContextManager[None]:

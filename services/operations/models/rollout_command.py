@@ -13,7 +13,7 @@ from services.model_registry.models_topic import OvertakenError
 from services.model_registry.traffic_split import CHAMPION, ShareError
 from services.operations.models import arm_changes, champion_reference
 from services.operations.models.arm_changes import ChangeError
-from services.operations.models.arms_command import From, record_missing
+from services.operations.models.arms_command import From, publish_recorded
 from services.operations.models.rollout_reports import lines_of
 from services.operations.models.version_check import check_version
 from services.runtime import declaration_file, kafka_consumers, kafka_producers, times
@@ -97,9 +97,7 @@ def rollback(
                 change = latest and _rolled_back(latest, back, f"by hand: {reason}", (from_ms, at_ms))
                 return [_with_reference(settings, change, back)] if change else []
 
-            record_missing(entries, models)
-            for change in models.publish_on_latest(name, make):
-                entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
+            publish_recorded(entries, models, name, make, actor=actor, at_ms=at_ms)
             entries.append(_draft(ledger_drafts.ROLLBACK, ledger.command_id(), name, back, actor, reason))
             latest = models.latest[name]
         say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(latest.arms)))
@@ -127,9 +125,7 @@ def release(name: str, *, since: From = None, reason: str = "released by hand", 
             def make(latest: ModelChanged | None) -> list[ModelChanged]:
                 return [arm_changes.released(name, latest, reason, from_ms=from_ms, now_ms=at_ms)]
 
-            record_missing(entries, models)
-            (change,) = models.publish_on_latest(name, make)
-            entries.append(ledger_drafts.of_change(change, actor=actor, at_ms=at_ms))
+            (change,) = publish_recorded(entries, models, name, make, actor=actor, at_ms=at_ms)
         say(f"{name}: ok ", *(f"  {line}" for line in arm_changes.format_arms(change.arms)))
 
 

@@ -4,14 +4,14 @@ import dataclasses
 
 import msgspec
 
-from services.demo import chronicle, months, summary
-from services.demo.account import RequestAccount
+from services.demo import chronicle, months
 from services.demo.chronicle import Year
 from services.demo.days import Days
 from services.demo.hindsight import Service
-from services.demo.summary import Durations, MonthlySummary
+from services.demo.summary import MonthlySummary
 from services.runtime.declaration import DAY_MS
 from streams import records
+from tests.unit.demo import summaries
 
 MARCH_MS = months.start_ms("2013-03")
 REQUEST = "late-1"
@@ -50,23 +50,9 @@ def year(days: Days, *, evidence: list[records.DriftAlarm], gain: float = 0.01) 
         result="promoted",
         version=2,
     )
-    account = RequestAccount("late", "asked", "frozen")
-    found = summary.summarise(
-        account,
-        None,
-        [],
-        complete=True,
-        faults=[],
-        seconds=1.0,
-        events_sent=1,
-        requests_sent=1,
-        position_ms=0,
-        durations=Durations(),
-        cpu_seconds={},
-    )
     service = Service(2, 1, MARCH_MS + 12 * DAY_MS, MARCH_MS + 30 * DAY_MS, 1234, 0.4, 0.4 + gain)
     alarms = [alarm("feature", 0.9), *evidence]
-    return Year(found, alarms, {REQUEST: request}, [result], [service], days)
+    return Year(summaries.empty(), alarms, {REQUEST: request}, [result], [service], days)
 
 
 def test_alarm_is_listed_with_what_had_happened(days: Days) -> None:

@@ -1,17 +1,15 @@
 """Which rows a monthly model is trained on, and how it is compared with the loop."""
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
-from services.demo import monthly, months, summary
-from services.demo.account import RequestAccount
+from services.demo import monthly, months
 from services.demo.monthly import MonthlyModel
-from services.demo.summary import Durations, MonthLine
+from services.demo.summary import MonthLine
 from services.model_registry import model_inputs, models_topic
 from services.retraining import archive_progress, extraction
 from services.retraining.training_set import DataVersion, TrainingSet
@@ -20,6 +18,7 @@ from services.runtime.declaration import DAY_MS, HOUR_MS
 from services.runtime.settings import Settings
 from streams.feature_sets import FeatureSets
 from streams.records import RetrainingFinished
+from tests.unit.demo import summaries
 from tests.unit.retraining import training_data
 
 DECLARATION = training_data.DECLARATION
@@ -85,19 +84,7 @@ def test_month_without_rows_or_without_rows_before_it_has_no_model(
 
 
 def test_summary_gets_the_losses_and_the_numbers_of_trainings() -> None:
-    empty: Any = summary.summarise(
-        RequestAccount("late", "asked", "frozen"),
-        None,
-        [],
-        complete=True,
-        faults=[],
-        seconds=1.0,
-        events_sent=1,
-        requests_sent=1,
-        position_ms=0,
-        durations=Durations(),
-        cpu_seconds={},
-    )
+    empty = summaries.empty()
     lines = [
         MonthLine(month=name, requests=1, labels=1, log_loss_live=0.4, log_loss_frozen=0.5, auc_live=None)
         for name in ("2013-02", "2013-03")

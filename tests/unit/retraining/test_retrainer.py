@@ -13,8 +13,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from services.feature_store.plan import ServicePlan
 from services.model_registry import input_format, mlflow_client, model_inputs, registration
+from services.model_registry.models_topic import MakeChanges
 from services.retraining import mlflow_run, run_folder
-from services.retraining.retrainer import MakeChanges, Retrainer
+from services.retraining.retrainer import Retrainer
 from services.retraining.run_folder import RunFolder
 from services.retraining.steps import model_steps
 from services.runtime.declaration import DAY_MS, ModelDeclaration, Rollout
